@@ -4,12 +4,12 @@
 //! images into labels. This writes the same mask and the same overlay as `atrous segment`:
 //!
 //! ```no_run
-//! use atrous::image::{Overlay, SizeRule, decode};
+//! use atrous::image::{Overlay, decode};
 //! use atrous::{DeviceChoice, Model, Segmenter};
 //!
 //! let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
 //! let (photo, classes) = (decode("street.jpg")?, segmenter.model().class_table());
-//! let segmentation = segmenter.segment(&photo, SizeRule::Native)?;
+//! let segmentation = segmenter.segment(&photo, segmenter.default_size())?;
 //! segmentation.labels.write("street.png", &classes)?;
 //! let overlay = Overlay::default().draw(&photo, &segmentation.labels, &classes.vivid())?;
 //! overlay.save("street-overlay.png")?;

@@ -7,7 +7,9 @@ use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Graph, Place, Role};
 use crate::image::{ClassTable, Fit, SizeRule};
-use crate::models::{Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, parameters};
+use crate::models::{
+    Config, ConvKind, Decoder, Head, Norm, Outputs, Pooling, build_network, parameters,
+};
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
@@ -204,6 +206,9 @@ fn summary(report: &Report, subject: &Network) -> String {
         ("backbone", config.backbone.title()),
         ("output stride", config.output_stride.to_string()),
     ]);
+    if config.norm == Norm::Folded {
+        rows.push(("batch norms", "folded into the convolutions: not for training".to_owned()));
+    }
     if let Some(head) = &config.head {
         let names = match subject {
             Network::File(model) => model.class_table().names,

@@ -3,7 +3,7 @@
 //! Executors, passes, tuner and printers use only [`Op`]. `nn` has the layers of networks, `train`
 //! what only trainings run, and `image` what is before and after a network. To add an operation, add
 //! its file to one of them, its shader to the directory of the same name in `shaders/`, and a line
-//! to the lists of modules and of types there.
+//! to the lists of modules and of types there and to `BUILT_IN`.
 
 mod bilinear;
 mod built_in;

@@ -62,12 +62,12 @@ pub struct Segmentation {
 /// A model on a device, ready for images of any size.
 ///
 /// ```no_run
-/// use atrous::image::{SizeRule, decode};
+/// use atrous::image::decode;
 /// use atrous::{DeviceChoice, Model, Segmenter};
 ///
 /// let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
 /// let image = decode("street.jpg")?;
-/// let segmentation = segmenter.segment(&image, SizeRule::Native)?;
+/// let segmentation = segmenter.segment(&image, segmenter.default_size())?;
 /// segmentation.labels.write("street.png", &segmenter.model().class_table())?;
 /// # Ok::<(), atrous::Error>(())
 /// ```

@@ -101,7 +101,7 @@ fn config_from_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Re
             Weights,
             "the batch norms are folded into the convolutions and cannot be trained"
         )
-        .advice("start from weights with unfolded batch norms"));
+        .advice("use a file whose batch norms are not folded (see `atrous inspect`), or an ImageNet backbone"));
     }
     if let Some(name) = &recipe.backbone {
         let requested = Backbone::named(name)?;

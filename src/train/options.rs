@@ -107,7 +107,7 @@ impl TrainOptions {
                 Config,
                 "the batch norms of this network are folded into its convolutions and cannot be trained"
             )
-            .advice("train from weights with unfolded batch norms"));
+            .advice("use a file whose batch norms are not folded (see `atrous inspect`), or an ImageNet backbone"));
         }
         self.validate_batch()?;
         self.optimizer.validate()?;
