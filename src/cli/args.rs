@@ -2,6 +2,7 @@
 
 use super::registries::{backbones, dialect_help};
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::gpu::DeviceChoice;
 use crate::image::SizeRule;
 use crate::memory;
@@ -247,6 +248,18 @@ impl From<HeadName> for PaperHead {
             HeadName::Plus => PaperHead::Decoder,
             HeadName::PlusSeparable => PaperHead::Separable,
             HeadName::Phone => PaperHead::Phone,
+        }
+    }
+}
+
+/// Parses a size that does not depend on an image: a side, such as 513, or 640x480.
+pub(super) fn fixed_size(text: &str) -> Result<Size> {
+    let advice = "use one side, such as 513, or a width and a height, such as 640x480";
+    match text.parse::<SizeRule>().map_err(|e| e.advice(advice))? {
+        SizeRule::LongSide(n) => Ok(Size::square(n)),
+        SizeRule::Exact(size) => Ok(size),
+        SizeRule::Native | SizeRule::ShortSide(_) => {
+            Err(error!(Usage, "expected a size, such as 513 or 640x480"))
         }
     }
 }

@@ -1,12 +1,12 @@
 //! `atrous inspect`: describe a weight file.
 
-use super::args::{Network, NetworkArgs};
+use super::args::{Network, NetworkArgs, fixed_size};
 use super::console::{print, print_json};
 use super::format::{mib, table, thousands};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Graph, Place, Role};
-use crate::image::{ClassTable, Fit, SizeRule};
+use crate::image::ClassTable;
 use crate::models::{
     Config, ConvKind, Decoder, Head, Norm, Outputs, Pooling, build_network, parameters,
 };
@@ -37,8 +37,8 @@ pub(super) struct Args {
     network: NetworkArgs,
 
     /// Input size for cost and memory: N (a square) or WxH
-    #[arg(long, default_value = "513", value_name = "N|WxH")]
-    size: SizeRule,
+    #[arg(long, default_value = "513", value_name = "N|WxH", value_parser = fixed_size)]
+    size: Size,
 
     /// List every operation as built, with shapes, parameters and Multi-Adds
     #[arg(long)]
@@ -133,10 +133,7 @@ struct Layer {
 pub(super) fn run(args: &Args) -> Result<()> {
     let subject = args.network.open(args.weights.as_ref())?;
     let config = subject.config();
-    let size = match args.size.fit(Size::square(1)) {
-        Fit { padded, .. } if args.size != SizeRule::Native => padded,
-        _ => Size::square(513),
-    };
+    let size = args.size;
     let outputs = Outputs { labels: config.head.is_some(), ..Outputs::default() };
     let input = Shape::images(1, size, config.input_channels);
     let built = passes::dead_code(subject.network(input, &outputs)?)?;

@@ -34,7 +34,7 @@ impl Scores {
                 "the network has no output `aux_logits` for the auxiliary loss"
             )
             .advice(
-                "train without an auxiliary loss, or build the network with an auxiliary head",
+                "remove `aux` from the recipe, or start from weights with an auxiliary head (torchvision's DeepLabv3)",
             ));
         }
         let shape = graph.shape(full);

@@ -243,3 +243,18 @@ fn inspect_describes_the_papers_networks_without_weights() {
         .stderr(contains("resnet101"));
     atrous(dir.path()).arg("inspect").assert().code(2).stderr(contains("<FILE"));
 }
+
+/// `short:N` needs an image; taken for a square, it measured something else without a word.
+#[test]
+fn a_size_that_needs_an_image_is_refused_where_there_is_none() {
+    let dir = directory();
+    for command in ["inspect", "bench"] {
+        for (size, message) in [("short:64", "expected a size"), ("0x5", "use one side")] {
+            atrous(dir.path())
+                .args([command, "--network", "mobilenet_v2_0.35", "--size", size])
+                .assert()
+                .code(2)
+                .stderr(contains(message));
+        }
+    }
+}

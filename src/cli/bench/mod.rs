@@ -3,13 +3,12 @@
 mod report;
 mod train;
 
-use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs};
+use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs, fixed_size};
 use super::console::{print, print_json, say};
-use crate::error::{Result, error};
+use crate::error::Result;
 use crate::exec::{Device, Runner, Times};
 use crate::geometry::Size;
 use crate::graph::Graph;
-use crate::image::SizeRule;
 use crate::models::{Outputs, random_weights};
 use crate::passes;
 use crate::segmenter::Model;
@@ -57,8 +56,8 @@ pub(super) struct Args {
     seed: u64,
 
     /// Size of the network's input: N (a square) or WxH
-    #[arg(long, default_value = "513", value_name = "N|WxH")]
-    size: SizeRule,
+    #[arg(long, default_value = "513", value_name = "N|WxH", value_parser = fixed_size)]
+    size: Size,
 
     /// Images per run
     #[arg(long, default_value_t = 1, value_name = "N", alias = "batch-size", value_parser = clap::value_parser!(u16).range(1..))]
@@ -124,14 +123,8 @@ impl Args {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
-    let size = match args.size {
-        SizeRule::Native => {
-            return Err(error!(Usage, "--size native needs an image; give N or WxH"));
-        }
-        size => size.fit(Size::square(1)).padded,
-    };
     let model = args.model()?;
-    let shape = Shape::images(usize::from(args.batch), size, model.config.input_channels);
+    let shape = Shape::images(usize::from(args.batch), args.size, model.config.input_channels);
     let device = Device::open(&args.device.device)?;
     if args.train {
         return train::run(args, &model, &device, shape);

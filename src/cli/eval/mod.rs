@@ -6,7 +6,7 @@ mod report;
 mod windows;
 
 use self::bands::Bands;
-use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, fixed_size, preset_size};
 use super::console::{print, print_json, progress, say};
 use super::outputs::OutputCheck;
 use super::registries::data_help;
@@ -19,7 +19,7 @@ use crate::eval::{
 use crate::exec::Times;
 use crate::files::Staged;
 use crate::geometry::{Size, Spacing};
-use crate::image::{ClassTable, SizeRule};
+use crate::image::ClassTable;
 use crate::segmenter::{Model, Segmenter};
 use crate::text::printable;
 use indicatif::ProgressBar;
@@ -77,12 +77,12 @@ pub(super) struct Args {
 
     /// Sliding-window inference with windows of N x N or WxH pixels, no smaller than the output
     /// stride
-    #[arg(long, value_name = "N|WxH", value_parser = side, help_heading = METHOD)]
+    #[arg(long, value_name = "N|WxH", value_parser = fixed_size, help_heading = METHOD)]
     window: Option<Size>,
 
     /// Distance between windows, at most the window's size; small strides take long [default: two
     /// thirds of the window]
-    #[arg(long, value_name = "N|WxH", value_parser = side, requires = "window", help_heading = METHOD)]
+    #[arg(long, value_name = "N|WxH", value_parser = fixed_size, requires = "window", help_heading = METHOD)]
     stride: Option<Size>,
 
     /// Print a table like the paper's: output strides 16 and 8, one scale and several, mirrored or
@@ -118,16 +118,6 @@ pub(super) struct Args {
 
 const METHOD: &str = "Method";
 const OUTPUTS: &str = "Plots and trimaps";
-
-fn side(text: &str) -> Result<Size> {
-    match text.parse()? {
-        SizeRule::LongSide(n) => Ok(Size::square(n)),
-        SizeRule::Exact(size) => Ok(size),
-        SizeRule::Native | SizeRule::ShortSide(_) => {
-            Err(error!(Usage, "expected a size, such as 513 or 640x480"))
-        }
-    }
-}
 
 impl Args {
     fn options(&self) -> PredictOptions {
