@@ -136,7 +136,7 @@ impl Graph {
         self.push_value(ty, ValueSource::Input(name.to_owned()))
     }
 
-    /// Adds a parameter without data. A name alone stands for the default role.
+    /// Adds a parameter without data. A name alone means the default role.
     pub fn param(&mut self, info: impl Into<ParamInfo>, shape: Shape) -> ValueId {
         self.param_with_data(info, shape, None)
     }

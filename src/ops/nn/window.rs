@@ -87,7 +87,7 @@ impl Axis {
     }
 }
 
-/// Attributes shared by the pooling operations.
+/// Kernel size, stride, dilation and padding of an operation that slides a window over its input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     pub kernel: Size,

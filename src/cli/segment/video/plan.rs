@@ -83,7 +83,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     }))
 }
 
-/// Returns whether an input is segmented as a video. `to_video` tells that the output is one.
+/// Returns whether an input is segmented as a video. `to_video`: whether the output is a video.
 fn is_video(args: &Args, input: &Path, kind: VideoKind, to_video: bool) -> bool {
     let video = &args.video;
     match kind {

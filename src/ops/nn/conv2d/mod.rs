@@ -19,7 +19,7 @@ pub use input_grad::Conv2dInputGrad;
 pub(crate) use product::product;
 pub use weight_grad::Conv2dWeightGrad;
 
-use super::window::Axis;
+use super::window::{Axis, Window};
 use crate::error::{Result, error};
 use crate::geometry::{Padding, Size, Spacing};
 use crate::graph::{Backward, Part, Role, Scope, ValueId};
@@ -98,19 +98,8 @@ impl Conv2d {
 
     /// Returns the windows of the outputs along the rows and columns of the input.
     fn axes(&self, x: Shape, kernel: Size) -> (Axis, Axis) {
-        let p = self.padding;
-        let axis = |size, kernel, stride, dilation, before, after| Axis {
-            size,
-            kernel,
-            stride,
-            dilation,
-            before,
-            after,
-        };
-        (
-            axis(x.h, kernel.height, self.stride.y, self.dilation.y, p.top, p.bottom),
-            axis(x.w, kernel.width, self.stride.x, self.dilation.x, p.left, p.right),
-        )
+        let Self { stride, dilation, padding, .. } = *self;
+        Window { kernel, stride, dilation, padding, ceil_mode: false }.axes(x)
     }
 
     fn output_shape(&self, x: Shape, w: KernelShape) -> Result<Shape> {
