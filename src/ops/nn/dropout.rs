@@ -2,8 +2,8 @@
 
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
-use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
-use crate::ops::{DropoutTrain, Op, Signature, TrainForm};
+use crate::ops::kernel::{Kernel, KernelContext};
+use crate::ops::{Activate, Activation, DropoutTrain, Op, Signature, TrainForm};
 use crate::tensor::{Tensor, TensorType};
 use std::sync::Arc;
 
@@ -39,19 +39,9 @@ impl Op for Dropout {
         Ok(())
     }
 
-    /// Returns a copy by the shader of the identity activation.
+    /// Returns a copy: the kernel of the identity activation.
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let (x, y) = (cx.inputs[0], cx.outputs[0]);
-        let shape = y.ty.shape;
-        let dispatch = Dispatch::new("nn/activate")
-            .read("x", 0)
-            .write("y", 0)
-            .param("pixels", shape.positions())
-            .param("c4", shape.c4())
-            .layout("x", x)
-            .layout("y", y)
-            .threads(shape.positions() * shape.c4());
-        vec![Kernel::single("copy", dispatch)]
+        Activate(Activation::Identity).kernels(cx)
     }
 
     fn train_form(&self, key: u32) -> Option<TrainForm> {
