@@ -61,7 +61,7 @@ fn escape_sequences_in_class_names_do_not_reach_the_terminal() {
     for (i, name) in config.head.as_mut().unwrap().class_names.iter_mut().enumerate() {
         *name = format!("{i}{HOSTILE}");
     }
-    let stored = dialects::store(&config, &random_weights(&config, 7), "atrous").unwrap();
+    let stored = dialects::store(&config, &random_weights(&config, 7), dialects::NATIVE).unwrap();
     let path = dir.path().join("esc.safetensors");
     write_safetensors(&path, stored.tensors, &stored.metadata, FloatDType::F32).unwrap();
     image(&dir.path().join("a.png"));

@@ -8,6 +8,7 @@ use atrous::engine::exec::Device;
 use atrous::engine::models::mobilenet_v2::MobileNetV2;
 use atrous::engine::models::{Backbone, Config, random_weights};
 use atrous::engine::tune::{Tuning, TuningMode};
+use atrous::engine::weights::dialects::NATIVE;
 use atrous::image::{Image, SizeRule, decode, resample};
 use atrous::live::{Background, Effect, Live};
 use atrous::{Model, Segmenter};
@@ -22,7 +23,7 @@ fn model() -> Model {
     let config =
         Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), CLASSES);
     let weights = random_weights(&config, 3).unwrap();
-    Model { config, weights, dialect: "atrous", path: "random.safetensors".into() }
+    Model { config, weights, dialect: NATIVE, path: "random.safetensors".into() }
 }
 
 /// An image of soft patches and some noise.

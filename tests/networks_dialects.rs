@@ -13,11 +13,10 @@ use atrous::engine::models::{
 };
 use atrous::engine::weights::WeightFile;
 use atrous::engine::weights::dialects::{
-    DIALECTS, KernelLayout, ReadOptions, Source, StoredWeights, Tensors, expected, find, identify,
-    load, store,
+    DIALECTS, Dialect, KernelLayout, NATIVE, ReadOptions, Source, StoredWeights, Tensors, expected,
+    find, identify, load, store,
 };
 use atrous::engine::{Shape, Tensor};
-
 use atrous::{ErrorKind, Model};
 
 /// Returns weights that differ between elements and between parameters, with positive variances.
@@ -28,6 +27,11 @@ fn weights(config: &Config) -> Weights {
         (info.name, ParamRef::new(Tensor::new(shape, data).unwrap()))
     });
     weights.collect()
+}
+
+/// Returns the dialect with a name.
+fn named(name: &str) -> &'static dyn Dialect {
+    find(name).unwrap()
 }
 
 /// Returns a small network with the conventions of `dialect`: the config that the dialect infers
@@ -82,7 +86,7 @@ fn network(dialect: &str) -> Config {
 
 /// Returns the config that a dialect infers from the names and dimensions of another config.
 fn infer(dialect: &str, approximate: &Config) -> Config {
-    let dialect = find(dialect).unwrap();
+    let dialect = named(dialect);
     let listed = expected(dialect, approximate, KernelLayout::Oihw).unwrap();
     let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
     dialect.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap()
@@ -115,14 +119,14 @@ fn every_dialect_reads_back_what_it_writes() {
     for dialect in DIALECTS {
         let config = network(dialect.name());
         let weights = weights(&config);
-        let mut stored = store(&config, &weights, dialect.name()).unwrap();
+        let mut stored = store(&config, &weights, *dialect).unwrap();
         for with_metadata in [true, false] {
             if !with_metadata && dialect.name() != "atrous" {
                 stored.metadata.clear();
             }
             let loaded = load(&stored, ReadOptions::default())
                 .unwrap_or_else(|e| panic!("{}: {e}", dialect.name()));
-            assert_eq!(loaded.dialect, dialect.name());
+            assert_eq!(loaded.dialect, *dialect);
             assert_eq!(loaded.config, config, "{}", dialect.name());
             assert!(same(&loaded.weights, &weights), "{}", dialect.name());
         }
@@ -139,14 +143,15 @@ fn options_that_names_do_not_determine_survive_in_the_metadata() {
     config.preprocess.size = Some(513);
     config.preprocess.pad = PadRule::Square;
     let loaded =
-        load(&store(&config, &weights(&config), "smp").unwrap(), ReadOptions::default()).unwrap();
+        load(&store(&config, &weights(&config), named("smp")).unwrap(), ReadOptions::default())
+            .unwrap();
     assert_eq!(loaded.config, config);
 }
 
 #[test]
 fn missing_misshapen_and_unexpected_tensors_are_reported_together() {
     let config = network("vainf");
-    let mut stored = store(&config, &weights(&config), "vainf").unwrap();
+    let mut stored = store(&config, &weights(&config), named("vainf")).unwrap();
     stored.metadata.clear();
     stored.tensors.retain(|(name, ..)| name != "classifier.project.1.running_var");
     for (name, dims, data) in &mut stored.tensors {
@@ -172,7 +177,7 @@ fn missing_misshapen_and_unexpected_tensors_are_reported_together() {
 fn a_negative_running_variance_is_refused_with_its_tensor_in_every_dialect() {
     for dialect in DIALECTS {
         let config = network(dialect.name());
-        let mut stored = store(&config, &weights(&config), dialect.name()).unwrap();
+        let mut stored = store(&config, &weights(&config), *dialect).unwrap();
         let is_variance =
             |name: &str| ["running_var", "moving_variance"].iter().any(|part| name.ends_with(part));
         // The error names whichever is read first.
@@ -199,8 +204,12 @@ fn the_default_size_is_the_preset_of_the_code_base() {
         ("atrous", "native"),
     ] {
         let config = network(dialect);
-        let model =
-            Model { weights: Weights::new(), config, dialect, path: "a.safetensors".into() };
+        let model = Model {
+            weights: Weights::new(),
+            config,
+            dialect: named(dialect),
+            path: "a.safetensors".into(),
+        };
         assert_eq!(model.default_size().to_string(), size, "{dialect}");
         // `import` preserves it.
         let config = Config::from_json(&model.config.to_json()).unwrap();
@@ -215,7 +224,7 @@ fn the_default_size_is_the_preset_of_the_code_base() {
 #[test]
 fn a_wrong_number_of_classes_is_an_error_before_reading() {
     let config = network("huggingface");
-    let mut stored = store(&config, &weights(&config), "huggingface").unwrap();
+    let mut stored = store(&config, &weights(&config), named("huggingface")).unwrap();
     for (.., data) in &mut stored.tensors {
         // Reading any of them would fail.
         data.clear();
@@ -237,19 +246,19 @@ fn names_of_no_dialect_are_an_error() {
 fn names_with_common_prefixes_are_read() {
     let config = network("smp");
     let weights = weights(&config);
-    let mut stored = store(&config, &weights, "smp").unwrap();
+    let mut stored = store(&config, &weights, named("smp")).unwrap();
     for (name, ..) in &mut stored.tensors {
         *name = format!("model.module.{name}");
     }
     let loaded = load(&stored, ReadOptions::default()).unwrap();
-    assert_eq!((loaded.dialect, &loaded.config), ("smp", &config));
+    assert_eq!((loaded.dialect.name(), &loaded.config), ("smp", &config));
     assert!(same(&loaded.weights, &weights));
 }
 
 #[test]
 fn native_names_without_metadata_are_an_error() {
     let config = network("atrous");
-    let mut stored = store(&config, &weights(&config), "atrous").unwrap();
+    let mut stored = store(&config, &weights(&config), NATIVE).unwrap();
     stored.metadata.clear();
     assert!(error(&stored, ReadOptions::default()).contains("atrous.config"));
 }
@@ -261,11 +270,11 @@ fn a_dialect_rejects_weights_that_its_code_would_run_differently() {
     let mut other = config.clone();
     other.dilation = DilationRule::WholeStage;
     other.eps.backbone = 1e-3;
-    let text = store(&other, &weights, "vainf").unwrap_err().to_string();
+    let text = store(&other, &weights, named("vainf")).unwrap_err().to_string();
     let difference = "dilation (\"whole_stage\" here, \"after_stride\" in the dialect)";
     assert!(text.contains(difference), "{text}");
     assert!(text.contains("eps.backbone"), "{text}");
-    let text = store(&config, &weights, "torchvision").unwrap_err().to_string();
+    let text = store(&config, &weights, named("torchvision")).unwrap_err().to_string();
     assert!(text.contains("`torchvision` has no name for"), "{text}");
 }
 
@@ -274,7 +283,7 @@ fn jfzhang95s_second_copy_of_mobilenet_is_written_and_ignored() {
     let config = network("jfzhang95");
     assert_eq!(config.padding, PaddingRule::BeforeExpansion { stem: 1 });
     let weights = weights(&config);
-    let mut stored = store(&config, &weights, "jfzhang95").unwrap();
+    let mut stored = store(&config, &weights, named("jfzhang95")).unwrap();
     stored.metadata.clear();
     let data =
         |name: &str| stored.tensors.iter().find(|(n, ..)| n == name).map(|(.., data)| data.clone());
@@ -308,13 +317,13 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
         head.aspp.pooling = window
     });
     let weights = weights(&config);
-    let stored = store(&config, &weights, "tensorflow").unwrap();
+    let stored = store(&config, &weights, named("tensorflow")).unwrap();
     let loaded = load(&stored, ReadOptions::default()).unwrap();
     assert_eq!(loaded.config, config);
     assert!(same(&loaded.weights, &weights));
     // TensorFlow does not have this variant under these names.
     let in_place = Backbone::Xception(Xception { variant: XceptionVariant::InPlace, ..net });
-    let text = store(&Config { backbone: in_place, ..config }, &weights, "tensorflow")
+    let text = store(&Config { backbone: in_place, ..config }, &weights, named("tensorflow"))
         .unwrap_err()
         .to_string();
     assert!(text.contains("backbone.xception.variant"), "{text}");
@@ -390,7 +399,7 @@ fn smps_old_names_of_deeplabv3_are_read() {
     .unwrap();
     let config = with_head(config, |head| head.aspp.rates = vec![12, 24, 36]);
     let weights = weights(&config);
-    let mut stored = store(&config, &weights, "smp").unwrap();
+    let mut stored = store(&config, &weights, named("smp")).unwrap();
     stored.metadata.clear();
     for (name, ..) in &mut stored.tensors {
         for (new, old) in [
@@ -425,7 +434,7 @@ fn the_weights_directory_is_read() {
             WeightFile::open(data.join("weights").join(format!("{name}.safetensors"))).unwrap();
         let loaded = load(&file, ReadOptions { classes, ..ReadOptions::default() }).unwrap();
         assert_eq!(
-            (loaded.dialect, loaded.config.classes(), loaded.config.norm),
+            (loaded.dialect.name(), loaded.config.classes(), loaded.config.norm),
             (dialect, classes, norm)
         );
         assert_eq!(

@@ -122,7 +122,7 @@ fn load_case(golden: &Golden) -> Result<Loaded, String> {
         )
         .map_err(text)?,
     };
-    if loaded.dialect != dialect {
+    if loaded.dialect.name() != dialect {
         return Err(format!("detected as `{}`", loaded.dialect));
     }
     conventions::set_options(&mut loaded.config, &expected);

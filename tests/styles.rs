@@ -202,7 +202,8 @@ mod memory {
             plus.channels = 16;
             plus.low_level_channels = 8;
         }
-        let stored = dialects::store(&config, &random_weights(&config, 5), "atrous").unwrap();
+        let stored =
+            dialects::store(&config, &random_weights(&config, 5), dialects::NATIVE).unwrap();
         write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32).unwrap();
     }
 

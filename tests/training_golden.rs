@@ -12,7 +12,7 @@ use atrous::engine::exec::{Device, Runner};
 use atrous::engine::graph::{ParamRef, Weights};
 use atrous::engine::models::{Config, Outputs, build_network, parameters};
 use atrous::engine::training::{TrainingStep, training_step};
-use atrous::engine::weights::dialects::{Loaded, store};
+use atrous::engine::weights::dialects::{Dialect, Loaded, store};
 use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::StepOptions;
 use seeded::Golden;
@@ -83,7 +83,7 @@ fn run(
 type Named = Vec<(String, Vec<f32>)>;
 
 /// Gradients and statistics in a dialect.
-fn in_dialect(loaded: &Loaded, dialect: &str, values: &Weights) -> (Named, Named) {
+fn in_dialect(loaded: &Loaded, dialect: &dyn Dialect, values: &Weights) -> (Named, Named) {
     let stored = store(&loaded.config, values, dialect).unwrap();
     let mut all: Named = stored.tensors.into_iter().map(|(name, _, data)| (name, data)).collect();
     all.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));

@@ -9,7 +9,7 @@ use crate::memory;
 use crate::models::{Backbone, Config, PaperHead};
 use crate::segmenter::Model;
 use crate::tune::{Tuning, TuningMode};
-use crate::weights::dialects::ReadOptions;
+use crate::weights::dialects::{self, NATIVE, ReadOptions};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -120,7 +120,8 @@ impl ModelArgs {
 
 impl ReadArgs {
     fn open(&self, weights: &std::path::Path, classes: Option<usize>) -> Result<Model> {
-        let options = ReadOptions { classes, dialect: self.dialect.as_deref() };
+        let dialect = self.dialect.as_deref().map(dialects::find).transpose()?;
+        let options = ReadOptions { classes, dialect };
         let model = Model::open_with(weights, options)?;
         match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights)),
@@ -218,12 +219,10 @@ pub(super) fn preset_size(model: &Model) -> Option<String> {
         SizeRule::LongSide(n) => format!("{n} on the long side, padded to a square"),
         exact => exact.to_string(),
     };
-    let whose = match model.dialect {
-        "torchvision" => "torchvision's preset",
-        "tensorflow" => "TensorFlow's preset",
-        "huggingface" => "Hugging Face's preset",
-        "jfzhang95" => "jfzhang95's preset",
-        _ => "the preset in the weights",
+    let whose = if model.dialect == NATIVE {
+        "the preset in the weights".to_owned()
+    } else {
+        format!("{}'s preset", model.dialect.title())
     };
     Some(format!("size: {size} ({whose}); use --size native for the image's own size"))
 }

@@ -9,7 +9,7 @@ use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
 use crate::text;
-use crate::weights::dialects::{self, NATIVE, ReadOptions};
+use crate::weights::dialects::{self, Dialect, NATIVE, ReadOptions};
 use crate::weights::{CheckpointDict, FloatDType, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
 
@@ -125,10 +125,8 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
-    let mut model = Model::open_with(
-        &args.files.input,
-        ReadOptions { classes: None, dialect: args.dialect.as_deref() },
-    )?;
+    let dialect = args.dialect.as_deref().map(dialects::find).transpose()?;
+    let mut model = Model::open_with(&args.files.input, ReadOptions { classes: None, dialect })?;
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into())
             .map_err(|e| e.file(&args.files.input))?;
@@ -145,10 +143,11 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
 
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
     check(&args.files.input, None, args.files.output())?;
-    convert(&Model::open(&args.files.input)?, args.files.output(), &args.dialect, args.dtype.into())
+    let dialect = dialects::find(&args.dialect)?;
+    convert(&Model::open(&args.files.input)?, args.files.output(), dialect, args.dtype.into())
 }
 
-fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Result<()> {
+fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {
     let stored =
         dialects::store(&model.config, &model.weights, dialect).map_err(|e| e.file(&model.path))?;
     let count: u64 = stored.tensors.iter().map(|(_, _, data)| data.len() as u64).sum();
@@ -156,7 +155,7 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
         Some("pth" | "pt") => {
-            let key = dialects::find(dialect)?.wrap_key();
+            let key = dialect.wrap_key();
             let wrap = key.map(|key| CheckpointDict { key, metadata: &stored.metadata });
             write_pth(output, stored.tensors, wrap, dtype)?;
         }

@@ -158,7 +158,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<Report> {
     let counts = subject.counts()?;
     let (file, dialect) = match subject {
-        Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect)),
+        Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect.name())),
         Network::Named(_) => (None, None),
     };
     let layers: Vec<Layer> = graph

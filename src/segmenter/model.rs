@@ -8,7 +8,7 @@ use crate::passes;
 use crate::tensor::Shape;
 use crate::text::class_name;
 use crate::weights::WeightFile;
-use crate::weights::dialects::{self, ReadOptions};
+use crate::weights::dialects::{self, Dialect, ReadOptions};
 use std::path::{Path, PathBuf};
 
 /// A network's configuration and weights.
@@ -19,7 +19,7 @@ pub struct Model {
     /// Parameters, by this crate's names.
     pub weights: Weights,
     /// Dialect of the file's parameter names.
-    pub dialect: &'static str,
+    pub dialect: &'static dyn Dialect,
     /// File that the model was loaded from.
     pub path: PathBuf,
 }

@@ -242,7 +242,11 @@ impl Recipe {
         ))
     }
 
-    /// Options of the training steps.
+    /// Options of the training steps, as the [`Trainer`](super::Trainer) takes them.
+    ///
+    /// The recipe is the file's view: flat keys in the user's order, with names that must not
+    /// change. It does not embed [`TrainOptions`], because serde cannot combine `flatten` with
+    /// `deny_unknown_fields`, and a misspelled key must be an error with its line.
     ///
     /// # Errors
     /// Returns an error if settings are invalid or contradict each other.

@@ -105,7 +105,7 @@ impl Network {
     pub fn description(&self) -> String {
         let model = self.segmenter.model();
         json(&Description {
-            dialect: model.dialect,
+            dialect: model.dialect.name(),
             classes: &self.table.names,
             colors: &self.table.colors,
             background: self.table.background(),

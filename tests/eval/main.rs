@@ -18,7 +18,12 @@ fn model(change: impl FnOnce(&mut Config)) -> Model {
     let mut config = tiny_config();
     change(&mut config);
     let weights = random_weights(&config, 7);
-    Model { config, weights, dialect: "atrous", path: "tiny.safetensors".into() }
+    Model {
+        config,
+        weights,
+        dialect: atrous::engine::weights::dialects::NATIVE,
+        path: "tiny.safetensors".into(),
+    }
 }
 
 fn choices() -> Vec<DeviceChoice> {

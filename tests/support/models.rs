@@ -64,7 +64,7 @@ pub fn write_seeded(path: &Path, seed: u64) {
 
 /// Writes a network with random weights in the native dialect.
 pub fn write_network(path: &Path, config: &Config, seed: u64) {
-    let stored = dialects::store(config, &random_weights(config, seed), "atrous")
+    let stored = dialects::store(config, &random_weights(config, seed), dialects::NATIVE)
         .expect("the weights match the config");
     write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32)
         .expect("the directory is writable");

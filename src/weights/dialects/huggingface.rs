@@ -17,6 +17,10 @@ impl Dialect for HuggingFace {
         "huggingface"
     }
 
+    fn title(&self) -> &'static str {
+        "Hugging Face"
+    }
+
     fn description(&self) -> &'static str {
         "Hugging Face's MobileNetV2ForSemanticSegmentation"
     }

@@ -32,11 +32,12 @@ use crate::tensor::{Shape, Tensor};
 use crate::text::{excerpt, tensor_mismatches};
 use rayon::prelude::*;
 use std::collections::HashSet;
+use std::fmt;
 use tensors::Unprefixed;
 
 /// All dialects, in the order of detection.
 pub static DIALECTS: &[&dyn Dialect] = &[
-    &native::Native,
+    NATIVE,
     &tensorflow::TensorFlow,
     &torchvision::Torchvision,
     &smp::Smp,
@@ -51,6 +52,11 @@ pub static DIALECTS: &[&dyn Dialect] = &[
 pub trait Dialect: Sync {
     /// Returns the name on the command line, such as `torchvision`.
     fn name(&self) -> &'static str;
+
+    /// Returns the name of the code base in messages to people, such as `Hugging Face`.
+    fn title(&self) -> &'static str {
+        self.name()
+    }
 
     /// Returns a description in one line.
     fn description(&self) -> &'static str;
@@ -103,6 +109,25 @@ pub trait Dialect: Sync {
     }
 }
 
+/// Dialects are equal if their names are.
+impl PartialEq for dyn Dialect + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl fmt::Display for dyn Dialect + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for dyn Dialect + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A parameter of a network, and the tensor expected for it in a file.
 #[derive(Debug, Clone)]
 pub struct ExpectedTensor {
@@ -126,16 +151,16 @@ pub struct Loaded {
     /// The parameters, by their native names.
     pub weights: Weights,
     /// Dialect of the file.
-    pub dialect: &'static str,
+    pub dialect: &'static dyn Dialect,
 }
 
 /// Options of [`load`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ReadOptions<'a> {
+pub struct ReadOptions {
     /// Number of classes that the network must have.
     pub classes: Option<usize>,
     /// Dialect of the file. Detected from the tensor names by default.
-    pub dialect: Option<&'a str>,
+    pub dialect: Option<&'static dyn Dialect>,
 }
 
 /// Returns the dialect with a name.
@@ -156,7 +181,7 @@ pub fn find(name: &str) -> Result<&'static dyn Dialect> {
 /// number of classes is wrong.
 pub fn identify(tensors: &Tensors, options: ReadOptions) -> Result<(&'static dyn Dialect, Config)> {
     let dialect = match options.dialect {
-        Some(name) => find(name)?,
+        Some(dialect) => dialect,
         None => detect(tensors).ok_or_else(|| {
             let examples = tensors
                 .iter()
@@ -234,7 +259,7 @@ pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
         let tensor = tensor.map_err(|e| e.at(format!("tensor `{}`", p.name)))?;
         Ok((p.native_name.clone(), ParamRef::new(tensor)))
     });
-    Ok(Loaded { weights: weights.collect::<Result<Weights>>()?, config, dialect: dialect.name() })
+    Ok(Loaded { weights: weights.collect::<Result<Weights>>()?, config, dialect })
 }
 
 /// Rejects negative running variances, which mean that the file is damaged or that the tensor is

@@ -5,15 +5,15 @@ use crate::error::{Result, error};
 use crate::graph::Part;
 use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT, parameter_name};
 
-/// Name of the native dialect, this crate's own.
-pub const NATIVE: &str = "atrous";
+/// The native dialect, this crate's own.
+pub static NATIVE: &dyn Dialect = &Native;
 
-/// The native dialect.
-pub struct Native;
+/// See [`NATIVE`].
+struct Native;
 
 impl Dialect for Native {
     fn name(&self) -> &'static str {
-        NATIVE
+        "atrous"
     }
 
     fn description(&self) -> &'static str {

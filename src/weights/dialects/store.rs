@@ -1,6 +1,6 @@
 //! Converting weights to the names and layout of a dialect.
 
-use super::{Dialect, KernelLayout, NATIVE, Source, Tensors, expected, find};
+use super::{Dialect, KernelLayout, NATIVE, Source, Tensors, expected};
 use crate::error::{Result, error};
 use crate::graph::Weights;
 use crate::models::{CONFIG_KEY, Config, Decoder};
@@ -43,8 +43,7 @@ impl Source for StoredWeights {
 /// Returns an error if a parameter is missing or misshapen, or if the dialect's code base would
 /// compute something else with these weights: because it lacks a layer, or uses another
 /// concatenation order, padding, dilation rule, eps, ...
-pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<StoredWeights> {
-    let dialect = find(dialect)?;
+pub fn store(config: &Config, weights: &Weights, dialect: &dyn Dialect) -> Result<StoredWeights> {
     let layout = dialect.layout(&Tensors::default());
     let parameters = expected(dialect, config, layout)?;
     let mut stored = StoredWeights { tensors: Vec::new(), metadata: BTreeMap::new() };

@@ -27,6 +27,10 @@ impl Dialect for TensorFlow {
         "tensorflow"
     }
 
+    fn title(&self) -> &'static str {
+        "TensorFlow"
+    }
+
     fn description(&self) -> &'static str {
         "TensorFlow's DeepLab: MobileNetV2, Xception, ResNet (also beta) with the mobile, v3 or v3+ head"
     }
