@@ -4,7 +4,8 @@
 mod head;
 mod preprocessing;
 
-pub use head::{Aspp, Aux, Decoder, Head, PlusDecoder, Pooling};
+pub(crate) use head::BACKGROUND;
+pub use head::{Aspp, Aux, Decoder, Head, OutputActivation, PlusDecoder, Pooling};
 pub use preprocessing::{PadRule, Preprocessing};
 
 use super::backbone::Backbone;
@@ -132,7 +133,7 @@ impl Config {
         }
     }
 
-    /// Returns the number of classes, `None` for a bare backbone.
+    /// Returns the number of classes that a label can have, `None` for a bare backbone.
     pub fn classes(&self) -> Option<usize> {
         self.head.as_ref().map(|h| h.classes)
     }
@@ -160,8 +161,11 @@ impl Config {
     /// # Errors
     /// Returns an error if the text is not a config in JSON, or if [`Config::validate`] fails.
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self = serde_json::from_str(json)
+        let mut config: Self = serde_json::from_str(json)
             .map_err(|e| Error::new(ErrorKind::Config, "invalid network config").source(e))?;
+        if let Some(head) = &mut config.head {
+            head.single_output_is_a_sigmoid();
+        }
         config.validate()?;
         Ok(config)
     }
@@ -195,6 +199,7 @@ impl Config {
 impl Head {
     fn validate(&self) -> Result<()> {
         check_count("classes", self.classes)?;
+        check(self.channels() > 0, || "a sigmoid needs at least one class".to_owned())?;
         let names = self.class_names.len();
         check(names == 0 || names == self.classes, || {
             format!("expected {} class names, got {names}", self.classes)

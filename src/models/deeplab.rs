@@ -197,7 +197,7 @@ fn segmentation_head(
         }
     };
     let mut classifier = root.scope("").at(Place::Classifier);
-    b.layer(&mut classifier, "logits", x, Layer::pointwise(head.classes).biased())
+    b.layer(&mut classifier, "logits", x, Layer::pointwise(head.channels()).biased())
 }
 
 /// Adds the image input and its preprocessing.
@@ -232,5 +232,5 @@ fn auxiliary(
     let inner = scope.shape(x).c / 4;
     let y = b.layer(&mut scope, "conv", x, Layer::new(3, inner).relu())?;
     let y = if aux.dropout > 0.0 { scope.dropout("dropout", y, aux.dropout)? } else { y };
-    Ok(Some(b.layer(&mut scope, "logits", y, Layer::pointwise(head.classes).biased())?))
+    Ok(Some(b.layer(&mut scope, "logits", y, Layer::pointwise(head.channels()).biased())?))
 }

@@ -22,8 +22,10 @@ mod spec;
 pub mod xception;
 
 pub use backbone::Backbone;
+pub(crate) use config::BACKGROUND;
 pub use config::{
-    Aspp, Aux, CONFIG_KEY, Config, Decoder, Head, PadRule, PlusDecoder, Pooling, Preprocessing,
+    Aspp, Aux, CONFIG_KEY, Config, Decoder, Head, OutputActivation, PadRule, PlusDecoder, Pooling,
+    Preprocessing,
 };
 pub use conventions::{ConvKind, DilationRule, Eps, LowLevel, Norm, PaddingRule};
 pub use deeplab::{NetworkGraph, Outputs, build, build_network};

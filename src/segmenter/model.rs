@@ -3,7 +3,9 @@
 use crate::error::Result;
 use crate::graph::{Graph, Weights};
 use crate::image::{ClassTable, SizeRule};
-use crate::models::{Config, NetworkGraph, Outputs, PadRule, build_network};
+use crate::models::{
+    BACKGROUND, Config, NetworkGraph, OutputActivation, Outputs, PadRule, build_network,
+};
 use crate::passes;
 use crate::tensor::Shape;
 use crate::text::class_name;
@@ -86,6 +88,9 @@ impl Model {
     pub fn class_table(&self) -> ClassTable {
         let mut table = ClassTable::for_classes(self.config.classes().unwrap_or(0));
         let Some(head) = &self.config.head else { return table };
+        if head.activation == OutputActivation::Sigmoid {
+            BACKGROUND.clone_into(&mut table.names[0]);
+        }
         if head.class_names.len() == table.names.len() {
             table.names = head.class_names.iter().map(|name| class_name(name)).collect();
         }

@@ -8,7 +8,7 @@ use atrous::engine::models::resnet::{ResNet, Stem, Strided};
 use atrous::engine::models::xception::{Xception, XceptionVariant};
 use atrous::engine::models::{
     Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
-    PaddingRule, PlusDecoder, Pooling, Preprocessing,
+    OutputActivation, PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
 use atrous::engine::weights::dialects::{
     KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load,
@@ -162,6 +162,7 @@ fn base(backbone: Backbone, classes: usize, aspp: Aspp, decoder: Decoder) -> Con
     Config {
         head: Some(Head {
             classes,
+            activation: OutputActivation::Softmax,
             class_names: Vec::new(),
             class_colors: Vec::new(),
             aspp,

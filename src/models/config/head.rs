@@ -1,5 +1,6 @@
 //! The segmentation head of a config.
 
+use crate::error::{Result, error};
 use crate::geometry::{Size, Spacing, rows_first};
 use crate::models::conventions::{ConvKind, LowLevel};
 use serde::{Deserialize, Serialize};
@@ -7,8 +8,12 @@ use serde::{Deserialize, Serialize};
 /// The segmentation head: ASPP, decoder and classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Head {
-    /// Number of classes.
+    /// Number of classes that a label can have. With a sigmoid, class 0 is the background, which
+    /// the classifier has no channel for.
     pub classes: usize,
+    /// How the classifier's outputs become probabilities.
+    #[serde(default, skip_serializing_if = "OutputActivation::is_softmax")]
+    pub activation: OutputActivation,
     /// Class names in class order. Empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
@@ -28,17 +33,107 @@ pub struct Head {
 }
 
 impl Head {
-    /// Creates a head without class names, class colors and auxiliary classifier.
-    pub(crate) fn new(classes: usize, aspp: Aspp, decoder: Decoder, align_corners: bool) -> Self {
-        Self {
-            classes,
+    /// Creates a head whose classifier has `channels` outputs, without class colors and auxiliary
+    /// classifier. A single output can only be a sigmoid: the foreground of a binary network.
+    pub(crate) fn new(channels: usize, aspp: Aspp, decoder: Decoder, align_corners: bool) -> Self {
+        let mut head = Self {
+            classes: channels,
+            activation: OutputActivation::Softmax,
             class_names: Vec::new(),
             class_colors: Vec::new(),
             aspp,
             decoder,
             aux: None,
             align_corners,
+        };
+        head.single_output_is_a_sigmoid();
+        head
+    }
+
+    /// Returns the number of outputs of the classifier, the channels of `logits`.
+    pub fn channels(&self) -> usize {
+        match self.activation {
+            OutputActivation::Softmax => self.classes,
+            OutputActivation::Sigmoid => self.classes.saturating_sub(1),
         }
+    }
+
+    /// Returns whether each class has a mask of its own, so that several can hold for a pixel: a
+    /// sigmoid over more than one output.
+    pub fn is_multi_label(&self) -> bool {
+        self.activation == OutputActivation::Sigmoid && self.channels() > 1
+    }
+
+    /// Interprets the classifier's outputs in another way. A sigmoid adds the class `background`
+    /// in front, a softmax removes it.
+    ///
+    /// # Errors
+    /// Returns an error for a softmax over a single output, which is always 1.
+    pub fn set_activation(&mut self, activation: OutputActivation) -> Result<()> {
+        if activation == self.activation {
+            return Ok(());
+        }
+        if activation == OutputActivation::Softmax && self.channels() == 1 {
+            return Err(error!(
+                Config,
+                "the network has one output, whose softmax is 1 at every pixel"
+            )
+            .advice("leave out the activation: one output is a sigmoid"));
+        }
+        let channels = self.channels();
+        self.activation = activation;
+        if activation == OutputActivation::Sigmoid {
+            self.classes = channels + 1;
+            self.name_background();
+        } else {
+            self.classes = channels;
+            self.class_names.drain(..self.class_names.len().min(1));
+            self.class_colors.drain(..self.class_colors.len().min(1));
+        }
+        Ok(())
+    }
+
+    /// Puts the background in front of names and colors, if there are any.
+    fn name_background(&mut self) {
+        if !self.class_names.is_empty() {
+            self.class_names.insert(0, BACKGROUND.to_owned());
+        }
+        if !self.class_colors.is_empty() {
+            self.class_colors.insert(0, [0; 3]);
+        }
+    }
+
+    /// Turns a softmax over one class, as earlier files have it, into a sigmoid.
+    pub(super) fn single_output_is_a_sigmoid(&mut self) {
+        if self.classes != 1 || self.activation == OutputActivation::Sigmoid {
+            return;
+        }
+        self.classes = 2;
+        self.activation = OutputActivation::Sigmoid;
+        self.name_background();
+    }
+}
+
+/// Name of class 0 of a network whose classifier has no output for it.
+pub(crate) const BACKGROUND: &str = "background";
+
+/// How a classifier's outputs become probabilities.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum OutputActivation {
+    /// Softmax over the classes: a pixel has exactly one class.
+    #[default]
+    Softmax,
+    /// Sigmoid of each output: of the foreground in a binary network, or of every class where
+    /// several can hold for a pixel. Where none reaches the threshold, the label is 0, the
+    /// background.
+    Sigmoid,
+}
+
+impl OutputActivation {
+    fn is_softmax(&self) -> bool {
+        *self == Self::Softmax
     }
 }
 
