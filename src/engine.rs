@@ -5,7 +5,8 @@
 //! - [`passes`]: rewrites of a graph, such as the folding of batch norms.
 //! - [`plan`]: which values share a buffer.
 //! - [`exec`]: runs a graph on a GPU or on the CPU; [`tune`] measures which kernel is fastest.
-//! - [`models`]: networks as data, and their graphs; [`weights`] reads and writes their files.
+//! - [`models`]: networks as data, and their graphs; [`weights`] reads and writes their files, and
+//!   `onnx` writes graphs for other engines.
 //!
 //! ```
 //! use atrous::Size;
@@ -45,6 +46,9 @@ pub mod graph;
 pub mod memory;
 #[path = "models/mod.rs"]
 pub mod models;
+#[cfg(feature = "onnx")]
+#[path = "onnx/mod.rs"]
+pub mod onnx;
 #[path = "ops/mod.rs"]
 pub mod ops;
 #[path = "passes/mod.rs"]

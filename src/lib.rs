@@ -67,6 +67,13 @@ use engine::{
     exec, geometry, gpu, graph, memory, models, ops, passes, plan, tensor, tune, weights,
 };
 
+#[cfg(feature = "onnx")]
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(unused_imports, reason = "only the command line uses it")
+)]
+use engine::onnx;
+
 pub use engine::exec::Device;
 pub use engine::geometry::Size;
 pub use engine::gpu::DeviceChoice;

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["report"],
     &["eval", "live"],
     &["segmenter"],
+    &["onnx"],
     &["data"],
     // Networks and their weights.
     &["weights"],

@@ -6,7 +6,8 @@ mod support;
 use atrous::Size;
 use atrous::engine::exec::Device;
 use atrous::engine::models::mobilenet_v2::MobileNetV2;
-use atrous::engine::models::{Backbone, Config, random_weights};
+use atrous::engine::models::{Backbone, Config, OutputActivation, random_weights};
+use atrous::engine::ops::Threshold;
 use atrous::engine::tune::{Tuning, TuningMode};
 use atrous::engine::weights::dialects::NATIVE;
 use atrous::image::{Image, SizeRule, decode, resample};
@@ -91,6 +92,28 @@ fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
             assert_same_labels(&format!("{device}, {rule}"), &labels(&live), &expected);
             let shares = live.shares().unwrap();
             assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5 && shares.len() == CLASSES);
+        }
+    }
+}
+
+#[test]
+fn labels_of_sigmoids_are_those_of_a_segmenter() {
+    for (classes, threshold) in [(2, 0.3), (4, 0.6)] {
+        let mut config = model().config;
+        let head = config.head.as_mut().unwrap();
+        (head.classes, head.activation) = (classes, OutputActivation::Sigmoid);
+        head.threshold = Threshold::new(threshold).unwrap();
+        let weights = random_weights(&config, 3).unwrap();
+        let model = Model { config, weights, ..model() };
+        for device in devices() {
+            let image = image(97, 65, 1);
+            let segmenter = Segmenter::with_device(model.clone(), &device).unwrap();
+            let expected = segmenter.segment(&image, SizeRule::Native).unwrap().labels.labels;
+            let live = live(&device, &model, (97, 65), SizeRule::Native);
+            live.set_frame(&frame(&image)).unwrap();
+            live.segment().unwrap();
+            let what = format!("{classes} classes on {device}");
+            assert_same_labels(&what, &labels(&live), &expected);
         }
     }
 }

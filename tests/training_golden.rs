@@ -114,7 +114,7 @@ fn check(case: &str) {
     let shape: [usize; 4] = serde_json::from_str(&metadata["input_shape"]).unwrap();
     let (input, classes) = (seeded::image(shape), config.classes().unwrap());
     let labels = labels(input.shape(), classes);
-    let outputs = Outputs { logits_full: true, ..Outputs::default() };
+    let outputs = Outputs { background: true, logits_full: true, ..Outputs::default() };
     let network = build_network(&config, input.shape(), &outputs).unwrap();
     let step = training_step(network, &StepOptions::default()).unwrap();
     assert_eq!(step.trained.len(), trained_parameters(&loaded.config));
@@ -177,6 +177,11 @@ fn check(case: &str) {
 #[test]
 fn a_step_of_smps_mobilenet_is_pytorchs() {
     check("smp_v3plus_mobilenet_v2_os16_65x65");
+}
+
+#[test]
+fn a_step_of_a_network_with_one_output_is_pytorchs() {
+    check("smp_binary_v3plus_mobilenet_v2_os16_65x65");
 }
 
 #[test]

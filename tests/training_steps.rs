@@ -151,12 +151,30 @@ fn check_on_gpu(case: &str) {
 }
 
 const MOBILENET: &str = "smp_v3plus_mobilenet_v2_os16_65x65";
+const BINARY: &str = "smp_binary_v3plus_mobilenet_v2_os16_65x65";
 const RESNET: &str = "vainf_v3plus_resnet50_os16_97x61";
 const XCEPTION: &str = "tf_v3plus_xception_41_os16_n2x80x48";
 
 #[test]
+fn twenty_steps_of_a_network_with_one_output_are_pytorchs() {
+    check(BINARY, &Device::Cpu);
+}
+
+#[test]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
+#[cfg_attr(has_gpu, ignore = "slow: a minute on a software Vulkan")]
+fn twenty_steps_of_a_network_with_one_output_on_a_gpu_are_pytorchs() {
+    check_on_gpu(BINARY);
+}
+
+#[test]
 fn twenty_steps_of_smps_mobilenet_are_pytorchs() {
     check(MOBILENET, &Device::Cpu);
+}
+
+#[test]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
+fn twenty_steps_of_smps_mobilenet_on_a_gpu_are_pytorchs() {
     check_on_gpu(MOBILENET);
 }
 

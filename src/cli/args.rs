@@ -7,6 +7,7 @@ use crate::gpu::DeviceChoice;
 use crate::image::SizeRule;
 use crate::memory;
 use crate::models::{Backbone, Config, PaperHead};
+use crate::ops::Threshold;
 use crate::segmenter::Model;
 use crate::tune::{Tuning, TuningMode};
 use crate::weights::dialects::{self, NATIVE, ReadOptions};
@@ -106,6 +107,11 @@ pub(super) struct ReadArgs {
     /// Output stride of the encoder: smaller is finer and slower [default: the network's own]
     #[arg(long, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
     pub output_stride: Option<usize>,
+
+    /// Probability above which a sigmoid output holds: the foreground of a network with one output
+    /// [default: the network's own, usually 0.5]
+    #[arg(long, value_name = "P")]
+    pub threshold: Option<Threshold>,
 }
 
 impl ModelArgs {
@@ -123,8 +129,12 @@ impl ReadArgs {
         let dialect = self.dialect.as_deref().map(dialects::find).transpose()?;
         let options = ReadOptions { classes, dialect };
         let model = Model::open_with(weights, options)?;
-        match self.output_stride {
-            Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights)),
+        let model = match self.output_stride {
+            Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights))?,
+            None => model,
+        };
+        match self.threshold {
+            Some(threshold) => model.with_threshold(threshold).map_err(|e| e.file(weights)),
             None => Ok(model),
         }
     }

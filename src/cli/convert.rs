@@ -2,6 +2,7 @@
 
 use super::console::print;
 use super::format::thousands;
+use super::onnx::OnnxArgs;
 use super::outputs::OutputCheck;
 use super::registries::{dialect_help, dialects as dialect_names};
 use crate::error::{Result, error};
@@ -21,7 +22,9 @@ Examples:
 
 const EXPORT_EXAMPLES: &str = "\
 Example:
-  atrous export best.safetensors model.pth --dialect torchvision";
+  atrous export best.safetensors model.pth --dialect torchvision
+  atrous export best.safetensors model.onnx --batch 1 --size 513x513 --argmax
+  atrous export --network resnet50 --seed 1 random.onnx";
 
 /// Convert weights of any dialect to the program's own
 #[derive(Debug, clap::Args)]
@@ -52,19 +55,51 @@ pub(super) struct ImportArgs {
     dtype: Numbers,
 }
 
-/// Convert weights to the names of another code base
+/// Convert weights to the names of another code base, or to ONNX
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub(super) struct ExportArgs {
+    /// Weight file: .safetensors, .pth or .pt
+    #[arg(value_name = "INPUT", required_unless_present = "network")]
+    input: Option<PathBuf>,
+
+    /// File to write: .safetensors, .pth or .pt for `torch.load`, or .onnx
+    #[arg(value_name = "OUTPUT")]
+    output: Option<PathBuf>,
+
+    /// The same as OUTPUT
+    #[arg(short, long = "output", value_name = "OUTPUT", conflicts_with = "output")]
+    output_option: Option<PathBuf>,
+
+    #[arg(long, value_name = "NAME", help = format!("Code base whose names to write (not for .onnx): {}", dialect_names()))]
+    dialect: Option<String>,
+
+    /// Precision of the stored parameters: f32 is exact, f16 and bf16 take half the space (not for
+    /// .onnx, which stores f32)
+    #[arg(long, value_name = "TYPE", hide_possible_values = true)]
+    dtype: Option<Numbers>,
+
     #[command(flatten)]
-    files: Files,
+    onnx: OnnxArgs,
+}
 
-    #[arg(long, value_name = "NAME", help = format!("Code base whose names to write: {}", dialect_names()))]
-    dialect: String,
-
-    /// Precision of the stored parameters: f32 is exact, f16 and bf16 take half the space
-    #[arg(long, default_value = "f32", value_name = "TYPE", hide_possible_values = true)]
-    dtype: Numbers,
+impl ExportArgs {
+    /// Returns the weight file, if there is one, and the file to write.
+    fn files(&self) -> Result<(Option<&Path>, &Path)> {
+        let paths = [&self.input, &self.output, &self.output_option];
+        let mut paths = paths.into_iter().flatten().map(PathBuf::as_path);
+        let files = match (self.onnx.has_network(), paths.next(), paths.next(), paths.next()) {
+            (true, Some(output), None, None) => Some((None, output)),
+            (false, Some(input), Some(output), None) => Some((Some(input), output)),
+            _ => None,
+        };
+        let what = if self.onnx.has_network() {
+            "name one file, the .onnx file to write"
+        } else {
+            "name the weight file and the file to write"
+        };
+        files.ok_or_else(|| error!(Usage, "{what}"))
+    }
 }
 
 /// The file to convert and its result.
@@ -142,9 +177,31 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
 }
 
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
-    check(&args.files.input, None, args.files.output())?;
-    let dialect = dialects::find(&args.dialect)?;
-    convert(&Model::open(&args.files.input)?, args.files.output(), dialect, args.dtype.into())
+    let (input, output) = args.files()?;
+    if let Some(input) = input {
+        check(input, None, output)?;
+    }
+    let is_onnx = output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+    let Some(input) = input.filter(|_| !is_onnx) else {
+        let (dialect, dtype) = (args.dialect.is_some(), args.dtype.is_some());
+        if !is_onnx || dialect || dtype {
+            let what = if dialect {
+                "`--dialect` has no effect on an .onnx file"
+            } else if dtype {
+                "`--dtype` has no effect on an .onnx file, which stores f32"
+            } else {
+                "a --network without weights can only be written as .onnx"
+            };
+            return Err(error!(Usage, "{what}").file(output));
+        }
+        return args.onnx.export(input, output);
+    };
+    args.onnx.refuse_for(output)?;
+    let dialect = args.dialect.as_deref().ok_or_else(|| {
+        error!(Usage, "name the code base whose names to write, with --dialect").file(output)
+    })?;
+    let dtype = args.dtype.unwrap_or(Numbers::F32);
+    convert(&Model::open(input)?, output, dialects::find(dialect)?, dtype.into())
 }
 
 fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {

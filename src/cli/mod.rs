@@ -13,6 +13,7 @@ mod format;
 mod infer;
 mod inspect;
 mod interrupt;
+mod onnx;
 mod outputs;
 mod registries;
 mod segment;

@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Graph, ValueId};
 use crate::image::Fit;
-use crate::models::Outputs;
-use crate::ops::{Argmax, Preprocess, Resize};
+use crate::models::{Head, Outputs};
+use crate::ops::{Argmax, Preprocess, Resize, Slice, UpsampleProbabilities, Upsampling};
 use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
 
@@ -23,16 +23,16 @@ fn scaled_side(side: usize, scale: f64, align_corners: bool) -> usize {
     (scaled.round() as usize).max(1)
 }
 
-/// Whether the head of the network interpolates with aligned corners.
-pub(super) fn align_corners(model: &Model) -> bool {
-    model.config.head.as_ref().is_some_and(|h| h.align_corners)
+/// The head of a segmenter's network.
+pub(super) fn head(model: &Model) -> &Head {
+    model.config.head.as_ref().expect("invariant: a segmenter's model has a head")
 }
 
 /// Graph from the bytes of an image `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one
 /// scale, and with `flip` also to those of the flipped image, flipped back. The image is normalized
 /// and padded first, then resized.
 pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> Result<Graph> {
-    let align_corners = align_corners(model);
+    let align_corners = head(model).align_corners;
     let preprocessing = &model.config.preprocess;
     let (factor, shift) = preprocessing.scale_shift();
     let mut graph = Graph::new();
@@ -43,7 +43,8 @@ pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> 
     let x = root.preprocess("preprocess", image, preprocess)?;
     let size = scaled_size(fit.padded, scale, align_corners);
     let x = root.resize("scaled", x, size, align_corners)?;
-    let network = model.network(root.shape(x), &Outputs::default())?;
+    let outputs = Outputs { background: true, ..Outputs::default() };
+    let network = model.network(root.shape(x), &outputs)?;
     let logits = network.embed_in(&mut graph, "plain", x)?;
     graph.output("logits", logits);
     if flip {
@@ -67,13 +68,15 @@ pub(super) enum SumOutput {
 /// Graph from the views' logits (inputs `0`, `1`, ...) to the pixels of the original image: each is
 /// upsampled, converted to probabilities, and summed.
 ///
-/// The mean is not computed: its largest class is that of the sum.
+/// The mean is not computed: its largest class is that of the sum. Sums of sigmoids are compared
+/// with the threshold times the number of views.
 pub(super) fn sum_graph(
     logits: &[Shape],
     fit: Fit,
-    align_corners: bool,
+    head: &Head,
     output: SumOutput,
 ) -> Result<Graph> {
+    let (align_corners, threshold) = (head.align_corners, head.sigmoid());
     // The sizes at scale 1 are valid for all scales: only their ratios matter.
     let resize = Resize { size: fit.source, align_corners, window: Some(fit.into()) };
     let mut graph = Graph::new();
@@ -82,8 +85,15 @@ pub(super) fn sum_graph(
         let x = graph.input(&i.to_string(), TensorType::f32(shape));
         let mut root = graph.root();
         let mut scope = root.scope(format!("view{i}"));
-        let full = scope.op("scores", resize, &[x])?;
-        let probabilities = scope.softmax("probabilities", full)?;
+        let probabilities = if threshold.is_some() {
+            let Resize { size, window, .. } = resize;
+            let upsampling = Upsampling { size, align_corners, window, rows: None };
+            let op = UpsampleProbabilities { upsampling, weighted: false, sigmoid: true };
+            scope.op("probabilities", op, &[x])?
+        } else {
+            let full = scope.op("scores", resize, &[x])?;
+            scope.softmax("probabilities", full)?
+        };
         sum = Some(match sum {
             Some(sum) => scope.add("sum", sum, probabilities)?,
             None => probabilities,
@@ -93,11 +103,27 @@ pub(super) fn sum_graph(
     match output {
         SumOutput::Probabilities => graph.output("probabilities", sum),
         SumOutput::Labels => {
+            let threshold = threshold.map(|t| t.probability() * logits.len() as f32);
+            let sum = with_threshold(&mut graph, threshold, sum)?;
             let labels = graph.root().op("labels", Argmax, &[sum])?;
             graph.output("labels", labels)
         }
     };
     Ok(graph)
+}
+
+/// Replaces the background's channel of sums of sigmoids by the value that the others are compared
+/// with.
+pub(super) fn with_threshold(
+    graph: &mut Graph,
+    threshold: Option<f32>,
+    probabilities: ValueId,
+) -> Result<ValueId> {
+    let Some(threshold) = threshold else { return Ok(probabilities) };
+    let channels = graph.shape(probabilities).c - 1;
+    let mut root = graph.root();
+    let outputs = root.op("outputs", Slice { first: 1, channels }, &[probabilities])?;
+    root.prepend("threshold", threshold, outputs)
 }
 
 #[cfg(test)]

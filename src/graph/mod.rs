@@ -9,6 +9,7 @@ mod embed;
 mod handles;
 pub mod kernel;
 mod layout;
+mod onnx_form;
 mod op;
 mod param;
 mod params;
@@ -21,6 +22,9 @@ pub use autodiff::Backward;
 pub use builder::Scope;
 pub use handles::{InputId, OutputId};
 pub use layout::{Packed, pack, pack_f32, unpack, unpack_f32};
+pub use onnx_form::{
+    OnnxAttribute, OnnxConstant, OnnxElements, OnnxForm, OnnxNode, OnnxValue, window_attributes,
+};
 pub use op::{Cost, InPlace, Op, Packing, TrainForm, bytes};
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};

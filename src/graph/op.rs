@@ -1,7 +1,7 @@
 //! The interface of operations: everything that graphs, passes, executors and printers need to know.
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Backward, Signature};
+use super::{Backward, OnnxForm, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use std::any::Any;
@@ -131,6 +131,14 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// the seeds of trainings.
     fn train_form(&self, _key: u32) -> Option<TrainForm> {
         None
+    }
+
+    /// Adds the standard operators of ONNX that compute the same.
+    ///
+    /// # Errors
+    /// Returns an error if there are none, which is the default.
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        form.refuse(&format!("the operation `{}`", self.name()))
     }
 
     /// Inputs that outputs of the same type overwrite. On

@@ -47,6 +47,7 @@ pub use palette::{ClassTable, IgnoredLabel};
 pub(crate) use pixels::{UPRIGHT_NOTE, mix};
 pub(crate) use resize::resample_window;
 pub use resize::{Fit, SizeRule, cover, resample};
+pub(crate) use save::save_gray;
 pub use sheet::SideBySide;
 
 /// File extensions that mark an image when a directory is listed. A file given by name may have any

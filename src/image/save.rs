@@ -4,6 +4,7 @@ use super::alloc::with_capacity;
 use super::decode::Image;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::atomic_write;
+use crate::geometry::Size;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
@@ -113,6 +114,20 @@ impl Image {
             ),
         }
     }
+}
+
+/// Writes one byte per pixel as a grayscale PNG, atomically.
+pub(crate) fn save_gray(path: &Path, size: Size, pixels: &[u8]) -> Result<()> {
+    atomic_write(path, |writer| {
+        let mut encoder = png::Encoder::new(writer, size.width as u32, size.height as u32);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_compression(png::Compression::Fast);
+        write_rows(encoder, pixels.chunks_exact(size.width), |gray, row| {
+            row.extend_from_slice(gray);
+        })
+        .map_err(Into::into)
+    })
 }
 
 /// Size of a PNG's pixel data chunks, in bytes.

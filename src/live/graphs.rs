@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Graph, Resident, ValueId};
 use crate::image::Fit;
-use crate::models::Outputs;
+use crate::models::{Head, Outputs};
 use crate::ops::kernel::TensorLayout;
 use crate::ops::{
     AvgPool, ClassCounts, Packing, Padding, Paint, PreprocessFrame, Style, TemporalMean,
@@ -108,13 +108,16 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
         pad_value: preprocess.pad_value,
     };
     let x = graph.root().op("frame", op, &[frame])?;
-    let network = model.network(graph.shape(x), &Outputs::default())?;
+    let outputs = Outputs { background: true, ..Outputs::default() };
+    let network = model.network(graph.shape(x), &outputs)?;
     let logits = network.embed_in(&mut graph, "network", x)?;
     let shape = graph.shape(logits);
     let buffers = Buffers::new(fit, shape);
     let [mean, smoothing] =
         [buffers.mean, buffers.smoothing].map(|(name, ty)| graph.input(name, ty));
-    let results = graph.root().ops("scores", TemporalMean, &[logits, mean, smoothing])?;
+    let threshold = model.config.head.as_ref().and_then(Head::sigmoid).unwrap_or_default();
+    let op = TemporalMean { threshold };
+    let results = graph.root().ops("scores", op, &[logits, mean, smoothing])?;
     let inside = |side: usize, scaled: usize, padded: usize| (side * scaled).div_ceil(padded);
     let (scaled, padded) = (fit.scaled, fit.padded);
     let rows = inside(shape.h, scaled.height, padded.height);

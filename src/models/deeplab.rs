@@ -1,7 +1,7 @@
 //! Building the graph of a network from its config.
 
 use super::aspp::aspp;
-use super::config::{Config, Decoder, Head, Preprocessing};
+use super::config::{Config, Decoder, Head, OutputActivation, Preprocessing};
 use super::decoder::decoder;
 use super::layer::{Builder, Layer};
 use super::spec::Features;
@@ -14,7 +14,10 @@ use crate::tensor::{Shape, TensorType};
 /// Additional outputs of a network graph, and its input format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outputs {
-    /// Whether to output `logits_full` `[N, H, W, classes]`, the logits at the size of the labels.
+    /// Whether logits of sigmoids have a channel of zeros in front, for the background: one channel
+    /// per label then, whatever the activation. What computes labels from logits reads them so.
+    pub background: bool,
+    /// Whether to output `logits_full` `[N, H, W, channels]`, the logits at the size of the labels.
     pub logits_full: bool,
     /// Whether to output `labels` u32 `[N, H, W, 1]`, the class with the largest logit.
     pub labels: bool,
@@ -37,7 +40,7 @@ pub struct NetworkGraph {
     pub graph: Graph,
     /// The input: `input` f32 `[N, H, W, C]`, or `image` if [`Outputs::image`] is set.
     pub input: InputId,
-    /// `logits` `[N, h, w, classes]`, before the final upsampling. `features` for a bare backbone.
+    /// `logits` `[N, h, w, channels]`, before the final upsampling. `features` for a bare backbone.
     pub logits: OutputId,
     /// `aux_logits`, if requested and the network has an auxiliary classifier.
     pub aux_logits: Option<OutputId>,
@@ -72,16 +75,23 @@ impl NetworkGraph {
         &mut self,
         logits: ValueId,
         size: Size,
-        align_corners: bool,
+        head: &Head,
         outputs: &Outputs,
     ) -> Result<()> {
+        let align_corners = head.align_corners;
         if outputs.logits_full {
             let full = self.graph.root().resize("logits_full", logits, size, align_corners)?;
             self.logits_full = Some(self.graph.output("logits_full", full));
         }
         if outputs.labels || outputs.confidence {
             let upsampling = Upsampling { size, align_corners, window: None, rows: None };
-            let op = UpsampleArgmax { upsampling, confidence: outputs.confidence };
+            let sigmoid = head.sigmoid();
+            let op = UpsampleArgmax { upsampling, confidence: outputs.confidence, sigmoid };
+            let logits = if outputs.background {
+                logits
+            } else {
+                with_background(&mut self.graph.root(), head, logits)?
+            };
             let results = self.graph.root().ops("labels", op, &[logits])?;
             self.labels = Some(self.graph.output("labels", results[0]));
             self.confidence = results.get(1).map(|&v| self.graph.output("confidence", v));
@@ -145,8 +155,13 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         return NetworkGraph::new(graph, b.stages, input_id, output).verified();
     };
     b.eps = config.eps.head;
-    let logits = segmentation_head(&mut b, &mut root, &features, head)?;
-    let aux = auxiliary(&mut b, &mut root, features.aux, head)?;
+    let mut logits = segmentation_head(&mut b, &mut root, &features, head)?;
+    let mut aux = auxiliary(&mut b, &mut root, features.aux, head)?;
+    if outputs.background {
+        logits = with_background(&mut root, head, logits)?;
+        let mut scope = root.scope("aux");
+        aux = aux.map(|aux| with_background(&mut scope, head, aux)).transpose()?;
+    }
     if let Some(aux) = aux {
         b.stage("aux_logits", aux);
     }
@@ -155,8 +170,16 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     network.aux_logits =
         aux.filter(|_| outputs.aux).map(|aux| network.graph.output("aux_logits", aux));
     let size = outputs.size.unwrap_or(input.size());
-    network.add_upsampled(logits, size, head.align_corners, outputs)?;
+    network.add_upsampled(logits, size, head, outputs)?;
     network.verified()
+}
+
+/// Adds a channel of zeros in front of the logits of sigmoids.
+fn with_background(scope: &mut Scope, head: &Head, logits: ValueId) -> Result<ValueId> {
+    match head.activation {
+        OutputActivation::Softmax => Ok(logits),
+        OutputActivation::Sigmoid => scope.prepend("background", 0.0, logits),
+    }
 }
 
 fn check_input(config: &Config, input: Shape) -> Result<()> {

@@ -45,6 +45,7 @@ static BUILT_IN: &[fn() -> TypeId] = &[
     TypeId::of::<MaxPoolGrad>,
     TypeId::of::<Mul>,
     TypeId::of::<Paint>,
+    TypeId::of::<Prepend>,
     TypeId::of::<Preprocess>,
     TypeId::of::<Resize>,
     TypeId::of::<ResizeGrad>,
@@ -55,7 +56,7 @@ static BUILT_IN: &[fn() -> TypeId] = &[
     TypeId::of::<Softmax>,
     TypeId::of::<TemporalMean>,
     TypeId::of::<UpsampleArgmax>,
-    TypeId::of::<UpsampleSoftmax>,
+    TypeId::of::<UpsampleProbabilities>,
 ];
 
 #[cfg(test)]

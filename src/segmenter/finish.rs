@@ -13,7 +13,8 @@ use crate::geometry::Size;
 use crate::graph::Graph;
 use crate::image::alloc::with_capacity;
 use crate::image::{Fit, LabelMap, append_labels};
-use crate::ops::{Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
+use crate::models::Head;
+use crate::ops::{Rows, UpsampleArgmax, UpsampleProbabilities, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
 
@@ -78,26 +79,28 @@ pub(super) fn strip_bytes(device: &Device, values: Values) -> usize {
 pub(super) fn graph(
     logits: Shape,
     fit: Fit,
-    align_corners: bool,
+    head: &Head,
     values: Values,
     rows: Option<Rows>,
 ) -> Result<Graph> {
+    let (align_corners, sigmoid) = (head.align_corners, head.sigmoid());
     let mut graph = Graph::new();
     let input = graph.input(LOGITS, TensorType::f32(logits));
     let upsampling = Upsampling { size: fit.source, align_corners, window: Some(fit.into()), rows };
-    let op = UpsampleArgmax { upsampling, confidence: values.confidence };
-    let softmax = UpsampleSoftmax { upsampling, weighted: false };
+    let op = UpsampleArgmax { upsampling, confidence: values.confidence, sigmoid };
+    let probabilities =
+        UpsampleProbabilities { upsampling, weighted: false, sigmoid: sigmoid.is_some() };
     let mut outputs = graph.root().upsample_argmax("labels", input, op)?;
     if values.foreground {
         let weights = graph.input(WEIGHTS, TensorType::f32(Shape::vector(logits.c)));
         outputs.push(graph.root().op(
             "foreground",
-            UpsampleSoftmax { weighted: true, ..softmax },
+            UpsampleProbabilities { weighted: true, ..probabilities },
             &[input, weights],
         )?);
     }
     if values.probabilities {
-        outputs.push(graph.root().op("probabilities", softmax, &[input])?);
+        outputs.push(graph.root().op("probabilities", probabilities, &[input])?);
     }
     for (index, value) in outputs.into_iter().enumerate() {
         graph.output(&index.to_string(), value);

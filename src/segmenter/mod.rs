@@ -242,7 +242,8 @@ impl Segmenter {
     ) -> Result<Segmentation> {
         let fit = size.fit(image.size());
         let network = graphs.network((fit.padded, fit.scaled), || {
-            let outputs = Outputs { image: Some(fit.scaled), ..Outputs::default() };
+            let outputs =
+                Outputs { image: Some(fit.scaled), background: true, ..Outputs::default() };
             Ok(vec![self.model.graph(Shape::images(1, fit.padded, 3), &outputs)?])
         })?;
         let pixels = Data::U8(fit.scale(image)?.into_owned());
@@ -285,12 +286,13 @@ impl Segmenter {
         values: Values,
         rows: Rows,
     ) -> Result<Arc<Runner>> {
-        let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
+        let head = self.model.config.head.as_ref();
+        let head = head.expect("invariant: a segmenter's model has a head");
         let logits = scores.shapes()[0];
         let is_whole = rows.count == fit.source.height;
         let key = is_whole.then_some((logits, fit, values));
         let rows = (!is_whole).then_some(rows);
-        scores.finisher(key, || finish::graph(logits, fit, align_corners, values, rows))
+        scores.finisher(key, || finish::graph(logits, fit, head, values, rows))
     }
 
     /// Returns the number of rows in a strip of results.

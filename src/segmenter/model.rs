@@ -1,11 +1,12 @@
 //! A network with its weights, loaded from a file.
 
-use crate::error::Result;
+use crate::error::{Result, error};
 use crate::graph::{Graph, Weights};
 use crate::image::{ClassTable, SizeRule};
 use crate::models::{
     BACKGROUND, Config, NetworkGraph, OutputActivation, Outputs, PadRule, build_network,
 };
+use crate::ops::Threshold;
 use crate::passes;
 use crate::tensor::Shape;
 use crate::text::class_name;
@@ -69,6 +70,28 @@ impl Model {
     pub fn with_output_stride(mut self, output_stride: usize) -> Result<Self> {
         self.config = self.config.with_output_stride(output_stride)?;
         Ok(self)
+    }
+
+    /// Returns the model with another threshold of its sigmoid outputs, which is 0.5 unless the file
+    /// states one.
+    ///
+    /// # Errors
+    /// Returns an error if the outputs are no sigmoids.
+    pub fn with_threshold(mut self, threshold: Threshold) -> Result<Self> {
+        match &mut self.config.head {
+            Some(head) if head.activation == OutputActivation::Sigmoid => {
+                head.threshold = threshold;
+                Ok(self)
+            }
+            Some(head) => Err(error!(
+                Usage,
+                "a threshold applies to sigmoid outputs; the network has a softmax over {} classes",
+                head.classes
+            )),
+            None => {
+                Err(error!(Usage, "a bare backbone has no outputs to compare with a threshold"))
+            }
+        }
     }
 
     /// Returns the input size that the model was made for: the one stored with the weights,

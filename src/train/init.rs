@@ -5,7 +5,8 @@ use crate::error::{Result, error};
 use crate::graph::Weights;
 use crate::image::ClassTable;
 use crate::models::{
-    Backbone, Config, ConvKind, Decoder, Norm, PadRule, Preprocessing, random_weights,
+    Backbone, Config, ConvKind, Decoder, Norm, OutputActivation, PadRule, Preprocessing,
+    random_weights,
 };
 use crate::segmenter::Model;
 
@@ -40,6 +41,13 @@ impl InitialModel {
         seed: u32,
         init: Option<&Model>,
     ) -> Result<Self> {
+        if let [class] = table.names.as_slice() {
+            return Err(error!(
+                Config,
+                "the class table lists only `{class}`, so there is nothing to tell it from"
+            )
+            .advice("list what is not that class as well: `background` as class 0"));
+        }
         let mut config = match init {
             Some(model) => {
                 config_from_file(recipe, model, table.len()).map_err(|e| e.file(&model.path))?
@@ -58,6 +66,7 @@ impl InitialModel {
                 }
             };
         }
+        set_activation(&mut config, recipe.activation, table.len())?;
         // Training uses crops at native resolution, so the trained network does not resize either.
         config.preprocess.short_side = None;
         config = config.with_output_stride(recipe.output_stride)?;
@@ -129,12 +138,33 @@ fn config_from_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Re
             (fresh.head, fresh.eps.head, fresh.output_stride);
     }
     if let Some(head) = &mut config.head {
+        let is_binary = head.activation == OutputActivation::Sigmoid && classes == 2;
+        head.activation =
+            if is_binary { OutputActivation::Sigmoid } else { OutputActivation::Softmax };
         head.classes = classes;
         // The names and colors of the file belong to other classes.
         head.class_names.clear();
         head.class_colors.clear();
     }
     Ok(config)
+}
+
+/// Sets how outputs become probabilities, if the recipe states it.
+fn set_activation(
+    config: &mut Config,
+    activation: Option<OutputActivation>,
+    classes: usize,
+) -> Result<()> {
+    let (Some(head), Some(activation)) = (&mut config.head, activation) else { return Ok(()) };
+    if activation == OutputActivation::Sigmoid && classes != 2 {
+        return Err(error!(
+            Config,
+            "`activation = \"sigmoid\"` is one output for two classes; the data has {classes}"
+        )
+        .advice("use softmax: each pixel of a mask has exactly one class"));
+    }
+    (head.activation, head.classes) = (activation, classes);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::step::{NormMode, StepOptions};
 use super::update::Optimizer;
 use crate::data::Augmentation;
 use crate::error::{ErrorKind, Result, error};
+use crate::models::OutputActivation;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -90,6 +91,9 @@ pub struct NetworkRecipe {
     pub separable: bool,
     /// Dropout probability after ASPP's projection.
     pub dropout: f32,
+    /// How outputs become probabilities: softmax over the classes, or, for two classes, one output
+    /// with a sigmoid. The default is that of the initial weights, or else softmax.
+    pub activation: Option<OutputActivation>,
     /// Preprocessing, overriding that of the initial weights.
     pub preprocess: Option<PreprocessName>,
 }
@@ -175,6 +179,7 @@ impl Default for NetworkRecipe {
             output_stride: 16,
             separable: true,
             dropout: 0.1,
+            activation: None,
             preprocess: None,
         }
     }

@@ -60,7 +60,12 @@ impl StepLayout {
         let network = build_network(
             config,
             shape,
-            &Outputs { logits_full: true, aux: options.step.aux.is_some(), ..Outputs::default() },
+            &Outputs {
+                background: true,
+                logits_full: true,
+                aux: options.step.aux.is_some(),
+                ..Outputs::default()
+            },
         )?;
         // Collected before `training_step`: norms that use the batch's statistics no longer read
         // the running ones.

@@ -41,7 +41,7 @@ impl ValidationMemory {
     ) -> Result<Option<Self>> {
         let Some(Largest { size, .. }) = Largest::of(validation)? else { return Ok(None) };
         let model = model(initial.config.clone(), initial.weights.clone(), PathBuf::new());
-        let outputs = Outputs { image: Some(size), ..Outputs::default() };
+        let outputs = Outputs { image: Some(size), background: true, ..Outputs::default() };
         let graph = model.graph(Shape::images(1, size, 3), &outputs)?;
         Ok(Some(Self {
             size,

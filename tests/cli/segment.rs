@@ -2,6 +2,7 @@
 
 use crate::support::models::{tiny_config, write_network};
 use crate::{atrous, directory, image, size};
+use atrous::engine::models::OutputActivation;
 use predicates::prelude::*;
 use predicates::str::contains;
 
@@ -159,4 +160,66 @@ fn the_preset_size_is_reported_and_can_be_overridden() {
         (&native["size"], &native["images"][0]["network_size"]),
         (&"native".into(), &serde_json::json!([61, 47]))
     );
+}
+
+/// Writes the tiny network with `outputs` sigmoids.
+fn write_sigmoids(path: &std::path::Path, outputs: usize, names: &[&str]) {
+    let mut config = tiny_config();
+    let head = config.head.as_mut().unwrap();
+    (head.classes, head.activation) = (outputs + 1, OutputActivation::Sigmoid);
+    head.class_names = names.iter().map(|&name| name.to_owned()).collect();
+    write_network(path, &config, 7);
+}
+
+#[test]
+fn one_output_is_a_foreground_with_a_threshold() {
+    let dir = directory();
+    write_sigmoids(&dir.path().join("b.safetensors"), 1, &[]);
+    let share = |threshold: Option<&str>| {
+        let mut args = vec!["segment", "a.png", "-w", "b.safetensors", "-s", "mask", "--json"];
+        args.extend(["-o", "m.png"]);
+        args.extend(threshold.iter().flat_map(|&t| ["--threshold", t]));
+        let output = atrous(dir.path()).args(&args).assert().success().get_output().stdout.clone();
+        let report: serde_json::Value = serde_json::from_slice(&output).unwrap();
+        let classes = report["images"][0]["classes"].as_array().unwrap().clone();
+        assert!(classes.iter().all(|c| c["name"] == "background" || c["name"] == "foreground"));
+        let of = classes.iter().find(|c| c["name"] == "foreground");
+        of.map_or(0.0, |c| c["share"].as_f64().unwrap())
+    };
+    let [low, default, half, high] = [Some("0.01"), None, Some("0.5"), Some("0.99")].map(share);
+    assert!(low > default && default == half && half > high, "{low} {default} {half} {high}");
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "--threshold", "0.4"];
+    atrous(dir.path())
+        .args(args)
+        .assert()
+        .code(2)
+        .stderr(contains("tiny.safetensors").and(contains("softmax over 5 classes")));
+    let args = ["segment", "a.png", "-w", "b.safetensors", "--threshold", "1"];
+    atrous(dir.path()).args(args).assert().code(2).stderr(contains("above 0 and below 1"));
+}
+
+#[test]
+fn classes_that_overlap_have_a_mask_each() {
+    let dir = directory();
+    let names = ["background", "road", "person/rider"];
+    write_sigmoids(&dir.path().join("m.safetensors"), 2, &names);
+    let args = ["segment", "a.png", "-w", "m.safetensors", "-s", "mask", "-o", "out.png", "--json"];
+    let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).unwrap();
+    let image = &report["images"][0];
+    let masks = image["masks"].as_array().unwrap();
+    assert_eq!(masks.len(), 2);
+    let mut some = false;
+    for (mask, file) in masks.iter().zip(["out.road.png", "out.person_rider.png"]) {
+        assert_eq!(mask["file"], file);
+        let gray = ::image::open(dir.path().join(file)).unwrap().into_luma8();
+        assert_eq!(gray.dimensions(), (61, 47));
+        assert!(gray.pixels().all(|p| p.0[0] == 0 || p.0[0] == 255));
+        let share = gray.pixels().filter(|p| p.0[0] == 255).count() as f64 / (61.0 * 47.0);
+        assert!((mask["share"].as_f64().unwrap() - share).abs() < 1e-9);
+        some |= share > 0.0;
+    }
+    assert!(some, "all masks are empty");
+    assert!(image["notes"][0].as_str().unwrap().contains("classes can overlap"), "{image}");
+    assert_eq!(size(dir.path().join("out.png")), (61, 47));
 }

@@ -4,6 +4,7 @@
 mod charts;
 mod command;
 mod predictor;
+mod sigmoid;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -10,6 +10,7 @@ use atrous::engine::models::{
     Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
     OutputActivation, PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
+use atrous::engine::ops::Threshold;
 use atrous::engine::weights::dialects::{
     KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load,
 };
@@ -159,10 +160,16 @@ fn aspp(rates: &[usize], dropout: f32) -> Aspp {
 }
 
 fn base(backbone: Backbone, classes: usize, aspp: Aspp, decoder: Decoder) -> Config {
+    let is_binary = classes == 1;
     Config {
         head: Some(Head {
-            classes,
-            activation: OutputActivation::Softmax,
+            classes: classes.max(2),
+            activation: if is_binary {
+                OutputActivation::Sigmoid
+            } else {
+                OutputActivation::Softmax
+            },
+            threshold: Threshold::HALF,
             class_names: Vec::new(),
             class_colors: Vec::new(),
             aspp,

@@ -266,12 +266,14 @@ def write(path, net, function, shape, config, stage_samples=STAGE_SAMPLES):
         error = (logits.double() - exact[0]).abs().max().item()
         metadata["f32_error"] = f"{error:.3e}"
         tensors["logits"] = logits.contiguous().numpy()
-        labels = full.argmax(dim=1)
+        # One output is a sigmoid: the foreground where it is above 0.5.
+        scores = full if full.shape[1] > 1 else torch.cat([torch.zeros_like(full), full], dim=1)
+        labels = scores.argmax(dim=1)
         tensors["argmax"] = labels.numpy().astype(np.uint8)
         tensors["logits_full.samples"] = sample(full, LOGITS_SAMPLES)
         tensors["logits_full.shape"] = np.array(full.shape, dtype=np.int32)
-        shares = np.sort(np.bincount(labels.reshape(-1), minlength=logits.shape[1]) / labels.numel())[::-1]
-        top = full.topk(2, dim=1).values
+        shares = np.sort(np.bincount(labels.reshape(-1), minlength=scores.shape[1]) / labels.numel())[::-1]
+        top = scores.topk(2, dim=1).values
         close = ((top[:, 0] - top[:, 1]) < 2e-3).double().mean().item()
         note = (
             f"std {full.std():.2f} max {full.abs().max():.1f} classes {int((shares > 0).sum())} "

@@ -1,4 +1,5 @@
-"""Losses of segmentations and their gradients by scores of a smaller size: `python losses.py` writes losses/losses.safetensors.
+"""Losses of segmentations and their gradients by scores of a smaller size: `python losses.py` writes losses/losses.safetensors, and
+losses/binary.safetensors for networks with one output.
 
 Cross entropy is PyTorch's, Dice segmentation_models_pytorch's; the focal loss is its paper's equation 5, and hard pixels are chosen as in the
 published description of TensorFlow's DeepLab. Everything is computed in double precision.
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from segmentation_models_pytorch.losses import DiceLoss
+from segmentation_models_pytorch.losses import DiceLoss, FocalLoss
 
 import seeded
 
@@ -70,6 +71,42 @@ CASES = {
 }
 
 
+POSITIVE = 3.0
+# What one output with a sigmoid is trained with; the attributes are those of our loss over the two classes.
+BINARY = {
+    "plain": ({}, lambda x, y: F.binary_cross_entropy_with_logits(x, y)),
+    "positive_weight": (
+        {"weighted": True, "denominator": "pixels"},
+        lambda x, y: F.binary_cross_entropy_with_logits(x, y, pos_weight=torch.tensor(POSITIVE, dtype=x.dtype)),
+    ),
+    "focal": ({"gamma": 2.0}, lambda x, y: FocalLoss("binary", gamma=2.0)(x, y)),
+    "dice": (
+        {"dice": {"weight": 1.0, "smooth": 1.0, "background": False}},
+        lambda x, y: F.binary_cross_entropy_with_logits(x, y) + DiceLoss("binary", smooth=0.5)(x[None, None], y[None, None]),
+    ),
+}
+
+
+def binary(logits, labels):
+    """Writes the losses of the first channel of the logits."""
+    labels = torch.where(labels == IGNORED, labels, labels % 2)
+    small = logits[:, :1].contiguous()
+    tensors = {"logits": small, "labels": labels.to(torch.uint8), "weights": torch.tensor([1.0, POSITIVE])}
+    records = []
+    for i, (name, (pixel, function)) in enumerate(BINARY.items()):
+        align_corners = i % 2 == 1
+        x = small.double().requires_grad_()
+        full = F.interpolate(x, LARGE, mode="bilinear", align_corners=align_corners)[:, 0]
+        counted = labels != IGNORED
+        value = function(full[counted], labels[counted].double())
+        value.backward()
+        tensors[f"{name}.gradient"] = x.grad.float()
+        records.append({"case": name, "pixel": pixel, "align_corners": align_corners, "share": 1.0, "loss": value.item()})
+    path = PATH.with_name("binary.safetensors")
+    save_file(tensors, path, metadata={"cases": json.dumps(records)})
+    print(f"{path.name}: {len(records)} cases, {path.stat().st_size} bytes")
+
+
 def main():
     torch.set_num_threads(1)
     logits, labels, weights = inputs()
@@ -84,6 +121,7 @@ def main():
         tensors[f"{name}.gradient"] = x.grad.float()
         records.append({"case": name, "pixel": pixel, "align_corners": align_corners, "share": share, "loss": value.item()})
     PATH.parent.mkdir(exist_ok=True)
+    binary(logits, labels)
     save_file(tensors, PATH, metadata={"cases": json.dumps(records)})
     print(f"{PATH.name}: {len(records)} cases, {PATH.stat().st_size} bytes")
 

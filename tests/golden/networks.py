@@ -35,6 +35,7 @@ def smp_cases():
         ("DeepLabV3Plus", "resnet18", 16, SMALL, {"batch": 2}),
         ("DeepLabV3Plus", "resnet34", 8, EVEN, {"decoder_aspp_separable": False}),
         ("DeepLabV3Plus", "resnet18", 16, EVEN, {"in_channels": 4}),
+        ("DeepLabV3Plus", "mobilenet_v2", 16, ODD, {"classes": 1}),
         ("DeepLabV3", "mobilenet_v2", 8, EVEN, {}),
         ("DeepLabV3", "mobilenet_v2", 16, ODD, {"classes": 21}),
         ("DeepLabV3", "resnet50", 8, SMALL, {}),
@@ -56,7 +57,7 @@ def smp_cases():
         }
         forward = nets_smp.forward if config["library_takes_this_size"] else nets_smp.forward_any_size
         yield (
-            f"smp_{'v3plus' if plus else 'v3'}_{encoder}_os{stride}",
+            f"smp_{'binary_' if classes == 1 else ''}{'v3plus' if plus else 'v3'}_{encoder}_os{stride}",
             lambda a=(arch, encoder, classes), o=options, s=stride: nets_smp.build(*a, encoder_output_stride=s, **o),
             forward,
             (batch, config["in_channels"], *size),

@@ -18,7 +18,7 @@ import networks
 import seeded
 
 DIRECTORY = Path(__file__).parent / "training"
-CASES = ("smp_v3plus_mobilenet_v2_os16_65x65", "vainf_v3plus_resnet50_os16_97x61", "tf_v3plus_xception_41_os16_n2x80x48")
+CASES = ("smp_v3plus_mobilenet_v2_os16_65x65", "smp_binary_v3plus_mobilenet_v2_os16_65x65", "vainf_v3plus_resnet50_os16_97x61", "tf_v3plus_xception_41_os16_n2x80x48")
 SHAPE = (4, 3, 65, 65)
 SAMPLES = 8
 IGNORED = 255
@@ -48,11 +48,19 @@ def prepare(net):
     return net.module, dict(net.module.named_parameters()), net.module.state_dict()
 
 
+def criterion(full, y):
+    """Cross entropy, binary where there is one output."""
+    if full.shape[1] > 1:
+        return F.cross_entropy(full, y, ignore_index=IGNORED)
+    counted = y != IGNORED
+    return F.binary_cross_entropy_with_logits(full[:, 0][counted], y[counted].to(full.dtype))
+
+
 def step(net, function, x, y):
     """Loss, gradients by name, and the statistics after the step by name."""
     subject, trained, state = prepare(net)
     _, full = function(subject, x)
-    loss = F.cross_entropy(full, y, ignore_index=IGNORED)
+    loss = criterion(full, y)
     loss.backward()
     gradients = {name: value.grad.detach().clone() for name, value in trained.items()}
     statistics = {n: v.detach() for n, v in state.items() if v.is_floating_point() and n not in trained}
@@ -65,7 +73,7 @@ def write(case, build, function, shape, config):
         net, exact = build(), build()
         for each in (net, exact):
             each.run(function, seeded.picture(shape))
-    x, y = seeded.picture(SHAPE), labels((SHAPE[0], *SHAPE[2:]), config["classes"])
+    x, y = seeded.picture(SHAPE), labels((SHAPE[0], *SHAPE[2:]), max(config["classes"], 2))
     loss, gradients, statistics = step(net, function, x, y)
     if isinstance(exact, golden.FunctionNet):
         exact.state = {name: value.double() for name, value in exact.state.items()}

@@ -13,7 +13,6 @@ import sys
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import golden
 import networks
@@ -22,7 +21,7 @@ import training
 
 STEPS = 20
 # Small enough that rounding, which every ReLU near its corner makes larger, stays far below what is compared.
-RATES = {"smp_v3plus_mobilenet_v2": 0.001, "vainf_v3plus_resnet50": 3e-4, "tf_v3plus_xception_41": 3e-4}
+RATES = {"smp_v3plus_mobilenet_v2": 0.001, "smp_binary_v3plus_mobilenet_v2": 0.001, "vainf_v3plus_resnet50": 3e-4, "tf_v3plus_xception_41": 3e-4}
 MOMENTUM = 0.9
 DECAY = 5e-4
 BACKBONE = 3e-4
@@ -55,7 +54,7 @@ def train(net, function, x, y, base):
         for group in optimizer.param_groups:
             group["lr"] = base * group["factor"] * (1 - step / STEPS) ** POWER
         optimizer.zero_grad()
-        loss = F.cross_entropy(function(subject, x)[1], y, ignore_index=training.IGNORED)
+        loss = training.criterion(function(subject, x)[1], y)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -72,7 +71,7 @@ def write(case, build, function, shape, config, base):
         nets[1].state = {name: value.double() for name, value in nets[1].state.items()}
     else:
         nets[1].module.double()
-    x, y = seeded.picture(training.SHAPE), labels(training.SHAPE, config["classes"])
+    x, y = seeded.picture(training.SHAPE), labels(training.SHAPE, max(config["classes"], 2))
     single, exact = train(nets[0], function, x, y, base), train(nets[1], function, x.double(), y, base)
     names = sorted(exact[1], key=str.encode)
     off = max(abs(a - b) / b for a, b in zip(single[0], exact[0]))

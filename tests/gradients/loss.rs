@@ -83,7 +83,8 @@ impl Case {
         let (sum, denominator) =
             pixels.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
         let mut total = if denominator > 0.0 { sum / denominator } else { 0.0 };
-        if let Some(Dice { weight, smooth }) = loss.dice {
+        if let Some(Dice { weight, smooth, background }) = loss.dice {
+            let first = usize::from(!background);
             let class = |c: usize| {
                 let own: Vec<usize> =
                     counted.iter().copied().filter(|&i| labels[i] as usize == c).collect();
@@ -93,7 +94,9 @@ impl Case {
                 let score = (2.0 * inside + smooth) / (everywhere + own.len() as f64 + smooth);
                 if own.is_empty() { 0.0 } else { 1.0 - score }
             };
-            total += f64::from(weight) * (0..classes).map(class).sum::<f64>() / classes as f64;
+            let counted = classes - first;
+            total += f64::from(weight) * (first..classes).map(class).sum::<f64>()
+                / counted.max(1) as f64;
         }
         total * f64::from(self.op.factor)
     }
@@ -151,7 +154,7 @@ fn check(cases: &[Case]) {
 /// Each attribute once, and some combinations.
 fn kinds() -> Vec<PixelLoss> {
     let plain = PixelLoss::default();
-    let dice = |smooth| Some(Dice { weight: 0.7, smooth });
+    let dice = |smooth| Some(Dice { weight: 0.7, smooth, background: true });
     vec![
         plain,
         PixelLoss { weighted: true, ..plain },
@@ -169,6 +172,7 @@ fn kinds() -> Vec<PixelLoss> {
             ..plain
         },
         PixelLoss { dice: dice(0.0), ..plain },
+        PixelLoss { dice: Some(Dice { background: false, ..Dice::PLAIN }), ..plain },
         PixelLoss { dice: dice(1.0), weighted: true, smoothing: 0.1, mined: true, ..plain },
         PixelLoss { dice: dice(1.0), gamma: 2.0, mined: true, ..plain },
     ]
@@ -295,11 +299,7 @@ fn the_fused_loss_is_upsampling_then_the_loss_then_the_upsamplings_gradient() {
 #[test]
 fn the_threads_of_the_processor_do_not_change_a_bit() {
     let mut rng = Rng(4);
-    let pixel = PixelLoss {
-        mined: true,
-        dice: Some(Dice { weight: 1.0, smooth: 0.0 }),
-        ..PixelLoss::default()
-    };
+    let pixel = PixelLoss { mined: true, dice: Some(Dice::PLAIN), ..PixelLoss::default() };
     let case = Case::random(&mut rng, pixel.into(), Shape::new(2, 9, 8, 5), (65, 60));
     let op: Arc<dyn Op> = Arc::new(case.op);
     let with = |threads: usize| {
@@ -487,8 +487,8 @@ fn inputs_of_another_shape_and_numbers_without_sense_are_refused() {
         PixelLoss { smoothing: 1.5, ..plain },
         PixelLoss { gamma: -1.0, ..plain },
         PixelLoss { gamma: 2.0, smoothing: 0.1, ..plain },
-        PixelLoss { dice: Some(Dice { weight: f32::NAN, smooth: 0.0 }), ..plain },
-        PixelLoss { dice: Some(Dice { weight: 1.0, smooth: -1.0 }), ..plain },
+        PixelLoss { dice: Some(Dice { weight: f32::NAN, ..Dice::PLAIN }), ..plain },
+        PixelLoss { dice: Some(Dice { smooth: -1.0, ..Dice::PLAIN }), ..plain },
     ] {
         assert!(op(wrong).output_types(&[logits, labels]).is_err(), "{wrong:?}");
     }

@@ -223,7 +223,7 @@ fn scores_of_the_labels_size_are_not_stored_and_nothing_else_changes() {
     let shape = Shape::new(2, 33, 41, 3);
     let (_, mut config) = configs().swap_remove(2);
     let batch = Batch::random(&mut Rng(9), shape, config.classes().unwrap());
-    let dice = Some(Dice { weight: 0.5, smooth: 1.0 });
+    let dice = Some(Dice { weight: 0.5, smooth: 1.0, background: true });
     for (align_corners, loss) in [
         (false, PixelLoss::default()),
         (true, PixelLoss { mined: true, dice, ..PixelLoss::default() }),

@@ -5,8 +5,8 @@ use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
 use atrous::Size;
 use atrous::engine::ops::{
-    Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, ResampleWindow,
-    Resize, Slice,
+    Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, Prepend,
+    ResampleWindow, Resize, Slice,
 };
 use atrous::engine::{Shape, Tensor};
 use std::sync::Arc;
@@ -196,6 +196,22 @@ fn sums_of_channels() {
             }
         }
     }
+}
+
+/// The gradient of a constant in front of the others leaves out its channel.
+#[test]
+fn channels_behind_a_constant() {
+    let mut rng = Rng(6);
+    let cases: Vec<Case> = [1, 3, 4, 6]
+        .map(|c| {
+            let x = rng.tensor(Shape::new(2, 3, 5, c));
+            Case::new(Prepend { value: -0.75 }, vec![x], move |x| {
+                let shape = x[0].shape.with_c(c + 1);
+                Map::build(shape, |n, i, j, k| if k == 0 { -0.75 } else { x[0].at(n, i, j, k - 1) })
+            })
+        })
+        .into();
+    check(&mut rng, &cases);
 }
 
 #[test]

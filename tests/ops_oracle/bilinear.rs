@@ -5,16 +5,16 @@ use crate::support::{Rng, allclose, run_op};
 use crate::{Case, Check, run};
 use atrous::Size;
 use atrous::engine::ops::{
-    Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling,
+    Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleProbabilities, Upsampling,
 };
 use atrous::engine::{Elements, Shape, Tensor};
 use std::sync::Arc;
 
 /// Tolerance of three blends of numbers in [-1, 1) with weights from a division (2.5 units in the
 /// last place in WGSL).
-const BLEND: f64 = 1e-6;
+pub const BLEND: f64 = 1e-6;
 
-fn sizes(rng: &mut Rng) -> (Shape, (usize, usize)) {
+pub fn sizes(rng: &mut Rng) -> (Shape, (usize, usize)) {
     let c = rng.pick(&[1, 2, 3, 4, 5, 8, 21]);
     let mut side = || rng.pick(&[1, 2, 3, 5, 8, 9, 13, 16]);
     let (h, w, to) = (side(), side(), (side(), side()));
@@ -100,7 +100,7 @@ fn a_resize_to_the_same_size_changes_no_bit() {
 }
 
 /// An upsampling of the whole source to all rows of the output.
-fn whole(size: (usize, usize), align_corners: bool) -> Upsampling {
+pub fn whole(size: (usize, usize), align_corners: bool) -> Upsampling {
     Upsampling { size: oracle::size(size), align_corners, window: None, rows: None }
 }
 
@@ -156,7 +156,7 @@ fn labels_of_random_sizes() {
                 4.0 * x.f32()[shape.index(n, y, column, c)]
             });
             let upsampling = whole((h, w), i % 2 == 0);
-            labels(UpsampleArgmax { upsampling, confidence: i % 4 < 2 }, x)
+            labels(UpsampleArgmax { upsampling, confidence: i % 4 < 2, sigmoid: None }, x)
         })
         .collect();
     run(&cases);
@@ -169,7 +169,11 @@ fn labels_of_a_network() {
         [(17, 13, 65, 49, 21), (5, 6, 80, 96, 19), (1, 1, 9, 9, 3), (33, 33, 33, 33, 150)]
             .into_iter()
             .map(|(h0, w0, h, w, c)| {
-                let op = UpsampleArgmax { upsampling: whole((h, w), false), confidence: true };
+                let op = UpsampleArgmax {
+                    upsampling: whole((h, w), false),
+                    confidence: true,
+                    sigmoid: None,
+                };
                 labels(op, rng.tensor(Shape::new(2, h0, w0, c)))
             })
             .collect();
@@ -189,7 +193,8 @@ fn equal_logits_give_the_first_class() {
     let cases = [false, true].map(|align_corners| {
         let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
         let upsampling = whole((h, w), align_corners);
-        let case = labels(UpsampleArgmax { upsampling, confidence: false }, x.clone());
+        let case =
+            labels(UpsampleArgmax { upsampling, confidence: false, sigmoid: None }, x.clone());
         let check: Check = Box::new(move |what, outputs| {
             (case.check)(what, outputs)?;
             let wrong = outputs[0].u32().iter().position(|&label| label > 2);
@@ -231,7 +236,7 @@ fn windows_are_resized_and_labeled() {
                 0.0,
             ));
             let upsampling = Upsampling { window, ..whole((h, w), align_corners) };
-            cases.push(labels(UpsampleArgmax { upsampling, confidence: true }, x));
+            cases.push(labels(UpsampleArgmax { upsampling, confidence: true, sigmoid: None }, x));
         }
     }
     run(&cases);
@@ -239,7 +244,7 @@ fn windows_are_resized_and_labeled() {
 
 /// Tolerance of probabilities: the effect of an error of `BLEND` in the logits (times 4, because
 /// logits reach 4), and the error of exp in WGSL, 3 + 2 * 8 units in the last place.
-const PROBABILITY: (f64, f64) = (1e-7, 1e-5);
+pub const PROBABILITY: (f64, f64) = (1e-7, 1e-5);
 
 #[test]
 fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
@@ -251,7 +256,11 @@ fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
         let x =
             Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
         let align_corners = i % 2 == 0;
-        let op = UpsampleSoftmax { upsampling: whole((h, w), align_corners), weighted: false };
+        let op = UpsampleProbabilities {
+            upsampling: whole((h, w), align_corners),
+            weighted: false,
+            sigmoid: false,
+        };
         let want = oracle::softmax(&oracle::resize(&Map::of(&x), (h, w), align_corners, None));
         cases.push(Case::close(op, vec![x.clone()], want.clone(), PROBABILITY.0, PROBABILITY.1));
         let weights =
@@ -259,7 +268,7 @@ fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
         let sum = Map::build(want.shape.with_c(1), |n, y, column, _| {
             want.pixel(n, y, column).iter().zip(weights.f32()).map(|(p, &w)| p * f64::from(w)).sum()
         });
-        let op = UpsampleSoftmax { weighted: true, ..op };
+        let op = UpsampleProbabilities { weighted: true, ..op };
         cases.push(Case::close(op, vec![x, weights], sum, PROBABILITY.0, PROBABILITY.1));
     }
     run(&cases);
@@ -278,10 +287,16 @@ fn rows_have_the_bits_of_the_whole_output() {
                 let x = rng.tensor(Shape::new(1, from.0, from.1, 6));
                 let weights = Tensor::from_fn(Shape::vector(6), |_, _, _, c| (c % 2) as f32);
                 let upsampling = |rows| Upsampling { window, rows, ..whole((h, w), align_corners) };
-                let labels =
-                    |rows| UpsampleArgmax { upsampling: upsampling(rows), confidence: true };
-                let softmax =
-                    |rows, weighted| UpsampleSoftmax { upsampling: upsampling(rows), weighted };
+                let labels = |rows| UpsampleArgmax {
+                    upsampling: upsampling(rows),
+                    confidence: true,
+                    sigmoid: None,
+                };
+                let softmax = |rows, weighted| UpsampleProbabilities {
+                    upsampling: upsampling(rows),
+                    weighted,
+                    sigmoid: false,
+                };
                 let all = |rows| -> Vec<Tensor> {
                     let ops: [(Arc<dyn Op>, Vec<Tensor>); 3] = [
                         (Arc::new(labels(rows)), vec![x.clone()]),
@@ -320,7 +335,7 @@ fn rows_outside_of_the_output_are_refused() {
     for (first, count) in [(0, 0), (5, 1), (3, 3), (usize::MAX, 2), (1, usize::MAX)] {
         let rows = Some(Rows { first, count });
         let upsampling = Upsampling { rows, ..whole((5, 5), false) };
-        let op = UpsampleArgmax { upsampling, confidence: false };
+        let op = UpsampleArgmax { upsampling, confidence: false, sigmoid: None };
         assert!(
             op.infer(&x).unwrap_err().to_string().contains("outside an output of 5 rows"),
             "{first}, {count}"

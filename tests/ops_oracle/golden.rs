@@ -160,7 +160,7 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
                 window: None,
                 rows: None,
             };
-            let op = UpsampleArgmax { upsampling, confidence: true };
+            let op = UpsampleArgmax { upsampling, confidence: true, sigmoid: None };
             (Arc::new(op), vec!["x"], vec!["labels", "confidence"], 1e-5)
         }
         "preprocess" => {

@@ -6,7 +6,7 @@ use crate::{Case, Check, ROUNDING, run};
 use atrous::Size;
 use atrous::engine::ops::{
     Background, ClassCounts, Effect, Op, Paint, PreprocessFrame, ResampleWindow, Style,
-    TemporalMean,
+    TemporalMean, Threshold,
 };
 use atrous::engine::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
@@ -118,7 +118,11 @@ fn means_over_time_and_their_logarithms() {
                         6.0 * ROUNDING,
                     )
                 });
-                Case { op: Arc::new(TemporalMean), inputs: vec![x, old, weight], check }
+                Case {
+                    op: Arc::new(TemporalMean { threshold: Threshold::HALF }),
+                    inputs: vec![x, old, weight],
+                    check,
+                }
             })
             .collect();
     run(&cases);
@@ -307,7 +311,11 @@ fn operands_that_do_not_fit_are_refused() {
     refused(&frame, &[TensorType::u8(image.shape)], "packed");
     refused(&PreprocessFrame { scaled: Size::new(4, 0), ..frame }, &[image], "cannot scale");
     let scores = TensorType::f32(Shape::new(1, 3, 3, 5));
-    refused(&TemporalMean, &[scores, scores, TensorType::f32(Shape::vector(4))], "[1, 3, 3, 8]");
+    refused(
+        &TemporalMean { threshold: Threshold::HALF },
+        &[scores, scores, TensorType::f32(Shape::vector(4))],
+        "[1, 3, 3, 8]",
+    );
     refused(&ClassCounts { classes: 6, rows: 3, columns: 3 }, &[scores], "6 classes");
     let style = TensorType::u32(Style::shape(5));
     let paint = Paint { classes: 5, align_corners: false, window: None };

@@ -8,6 +8,7 @@ mod live;
 mod oracle;
 mod pixel;
 mod pool;
+mod sigmoid;
 #[path = "../support/mod.rs"]
 mod support;
 mod views;

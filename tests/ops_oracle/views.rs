@@ -7,8 +7,8 @@ use atrous::engine::exec::{Device, Runner};
 use atrous::engine::graph::{ChannelView, Graph, ParamRef, ValueId};
 use atrous::engine::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
-    GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
-    UpsampleSoftmax, Upsampling,
+    GlobalAvgPool, MaxPool, Mul, Op, Padding, Prepend, Preprocess, Resize, Softmax, Threshold,
+    UpsampleArgmax, UpsampleProbabilities, Upsampling,
 };
 use atrous::engine::tensor::DType;
 use atrous::engine::{Data, Elements, Shape, Tensor, TensorType};
@@ -40,8 +40,9 @@ fn cases() -> Vec<Case> {
     let labels = |confidence| UpsampleArgmax {
         upsampling: Upsampling { align_corners: true, ..upsampling },
         confidence,
+        sigmoid: None,
     };
-    let softmax = UpsampleSoftmax { upsampling, weighted: false };
+    let softmax = UpsampleProbabilities { upsampling, weighted: false, sigmoid: false };
     vec![
         case(Conv2d { bias: false, residual: false, ..conv }, 1, &[x, Shape::new(3, 3, 7, 10)]),
         case(
@@ -74,7 +75,11 @@ fn cases() -> Vec<Case> {
         case(Argmax, 1, &[x]),
         case(labels(true), 1, &[x]),
         case(softmax, 1, &[x]),
-        case(UpsampleSoftmax { weighted: true, ..softmax }, 1, &[x, Shape::vector(7)]),
+        case(UpsampleProbabilities { weighted: true, ..softmax }, 1, &[x, Shape::vector(7)]),
+        case(UpsampleArgmax { sigmoid: Some(Threshold::HALF), ..labels(true) }, 1, &[x]),
+        case(UpsampleProbabilities { sigmoid: true, ..softmax }, 1, &[x]),
+        case(Prepend { value: 0.25 }, 1, &[x]),
+        case(Prepend { value: 0.25 }, 1, &[wide]),
     ]
 }
 

@@ -17,9 +17,9 @@ use atrous::engine::ops::kernel::{
 use atrous::engine::ops::{
     Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm,
     BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
-    GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelLoss, Preprocess,
-    PreprocessFrame, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, Style,
-    TemporalMean, UpsampleArgmax, UpsampleSoftmax, Upsampling,
+    GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelLoss, Prepend,
+    Preprocess, PreprocessFrame, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, Style,
+    TemporalMean, Threshold, UpsampleArgmax, UpsampleProbabilities, Upsampling,
 };
 use atrous::engine::plan::Plan;
 use atrous::engine::tune::{CHAINS, multiply_add};
@@ -245,13 +245,19 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
             let upsampling =
                 Upsampling { size: Size::new(w, h), align_corners, window: None, rows: None };
             for confidence in [false, true] {
-                call(Arc::new(UpsampleArgmax { upsampling, confidence }), &[x]);
+                for sigmoid in [None, Some(Threshold::HALF)] {
+                    call(Arc::new(UpsampleArgmax { upsampling, confidence, sigmoid }), &[x]);
+                }
             }
-            let op = UpsampleSoftmax { upsampling, weighted: false };
-            call(Arc::new(op), &[x]);
-            call(Arc::new(UpsampleSoftmax { weighted: true, ..op }), &[x, Shape::vector(x.c)]);
+            for sigmoid in [false, true] {
+                let op = UpsampleProbabilities { upsampling, weighted: false, sigmoid };
+                call(Arc::new(op), &[x]);
+                let op = UpsampleProbabilities { weighted: true, ..op };
+                call(Arc::new(op), &[x, Shape::vector(x.c)]);
+            }
         }
     }
+    call(Arc::new(Prepend { value: 0.0 }), &[x]);
     call(Arc::new(BatchNormTrain { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24)]);
     all.extend(losses(x));
     updates(&mut all);
@@ -280,7 +286,10 @@ fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
         pad_value: [0.5; 3],
     };
     all.push((Arc::new(frame), vec![image]));
-    all.push((Arc::new(TemporalMean), vec![f32(logits), mean, f32(Shape::vector(4))]));
+    all.push((
+        Arc::new(TemporalMean { threshold: Threshold::HALF }),
+        vec![f32(logits), mean, f32(Shape::vector(4))],
+    ));
     all.push((Arc::new(ClassCounts { classes: 21, rows: 7, columns: 9 }), vec![mean]));
     let paint = Paint { classes: 21, align_corners: false, window: None };
     all.push((
@@ -306,7 +315,7 @@ fn losses(x: Shape) -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
                 (true, Denominator::Weights),
                 (true, Denominator::Pixels),
             ] {
-                let dice = dice.map(|smooth| Dice { weight: 0.5, smooth });
+                let dice = dice.map(|smooth| Dice { weight: 0.5, smooth, background: true });
                 let pixel =
                     PixelLoss { ignore: 255, smoothing, weighted, denominator, gamma, mined, dice };
                 let mut inputs = vec![TensorType::f32(x), TensorType::u32(labels)];

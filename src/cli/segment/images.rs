@@ -1,8 +1,10 @@
 //! Segmentation of images: one result each, and the report.
 
 use super::inputs::Job;
+use super::masks::MaskFile;
+use super::probabilities::Extras;
 use super::work::overlapped;
-use super::{Args, Tools, probabilities, write};
+use super::{Args, Tools, write};
 use crate::cli::console::{print, print_json, progress, say_error};
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
@@ -36,6 +38,9 @@ struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     network_size: Option<Size>,
     classes: Vec<LegendEntry>,
+    /// One file per class, if classes can overlap.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    masks: Vec<MaskFile>,
     notes: Vec<String>,
     /// Milliseconds on the device.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +56,7 @@ impl Outcome {
             size: None,
             network_size: None,
             classes: Vec::new(),
+            masks: Vec::new(),
             notes: Vec::new(),
             milliseconds: None,
         }
@@ -142,14 +148,9 @@ fn work<'a>(
     });
     let network = |(job, image): (&'a Job, Result<Image>)| {
         let result = image.and_then(|image| {
-            let result = if args.probabilities {
-                probabilities::segment(args, tools, job, &image, bar)
-                    .map(|(segmentation, file)| (segmentation, Some(file)))
-            } else {
-                tools.segment(args, &image).map(|segmentation| (segmentation, None))
-            };
-            let (segmentation, file) = result.map_err(|e| e.file(&job.input))?;
-            Ok((image, segmentation, file))
+            let result = Extras::segment(args, tools, job, &image, bar);
+            let (segmentation, extras) = result.map_err(|e| e.file(&job.input))?;
+            Ok((image, segmentation, extras))
         });
         if let Ok((image, segmentation, _)) = &result {
             log::info!(
@@ -166,13 +167,12 @@ fn work<'a>(
     let bytes =
         |(_, image): &(&Job, Result<Image>)| image.as_ref().map_or(0, |image| image.rgb.len());
     overlapped(decoded, bytes, network, |(job, result)| {
-        let written = result.and_then(|(mut image, segmentation, file)| {
+        let written = result.and_then(|(mut image, segmentation, extras)| {
             let mut outcome = outcome(job, &mut image, &segmentation, tools);
             write::image(args, tools, job, image, segmentation)?;
-            if let Some(file) = file {
-                outcome.notes.push(file.note());
-                file.commit()?;
-            }
+            let (masks, notes) = extras.write(&job.output, &tools.table)?;
+            outcome.masks = masks;
+            outcome.notes.extend(notes);
             Ok(outcome)
         });
         outcomes.push(written.unwrap_or_else(|e| Outcome::failed(job.input.clone(), e)));
@@ -192,6 +192,7 @@ fn outcome(job: &Job, image: &mut Image, segmentation: &Segmentation, tools: &To
         size: Some(image.size()),
         network_size: Some(segmentation.fit.padded),
         classes: legend(&segmentation.labels, &tools.table),
+        masks: Vec::new(),
         notes: std::mem::take(&mut image.notes),
         milliseconds: Some(time.as_secs_f64() * 1e3),
     }

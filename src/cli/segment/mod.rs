@@ -2,6 +2,7 @@
 
 mod images;
 mod inputs;
+mod masks;
 mod probabilities;
 mod video;
 mod work;

@@ -2,18 +2,19 @@
 //! fit into memory.
 
 use super::inputs::Job;
+use super::masks::{self, ClassMasks, MaskFile};
 use super::{Args, Tools};
 use crate::error::{Error, Result, error};
 use crate::files::Staged;
 use crate::geometry::Size;
-use crate::image::Image;
 use crate::image::alloc::filled;
+use crate::image::{ClassTable, Image};
 use crate::segmenter::{Segmentation, Strip};
 use crate::text;
 use crate::weights::{format_bytes, safetensors};
 use indicatif::ProgressBar;
 use std::io::{Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Maximum file size in bytes: 150 classes at the maximum number of pixels take 100 GiB.
 const MOST_BYTES: u64 = 128 << 30;
@@ -128,27 +129,76 @@ impl ProbabilityFile {
     }
 }
 
-/// Segments an image and writes its probabilities.
-pub(super) fn segment(
+/// What is made from the probabilities of all classes, strip by strip.
+pub(super) struct Extras {
+    file: Option<ProbabilityFile>,
+    masks: Option<ClassMasks>,
+}
+
+impl Extras {
+    /// Segments an image, with the file of probabilities and the masks of overlapping classes if
+    /// they are wanted.
+    pub(super) fn segment(
+        args: &Args,
+        tools: &Tools,
+        job: &Job,
+        image: &Image,
+        bar: &ProgressBar,
+    ) -> Result<(Segmentation, Self)> {
+        let file = args.probabilities.then(|| create(args, tools, job, image, bar)).transpose()?;
+        let mut extras = Self { file, masks: ClassMasks::create(args, tools, image.size())? };
+        if extras.file.is_none() && extras.masks.is_none() {
+            return Ok((tools.segment(args, image)?, extras));
+        }
+        let segmentation = tools.segment_in_strips(args, image, |strip| {
+            if let Some(masks) = &mut extras.masks {
+                masks.add(strip);
+            }
+            extras.file.as_mut().map_or(Ok(()), |file| file.write(strip))
+        })?;
+        if let Some(file) = &mut extras.file {
+            file.planes = Vec::new();
+        }
+        Ok((segmentation, extras))
+    }
+
+    /// Writes the files. Returns the masks, and notes about the files.
+    pub(super) fn write(
+        self,
+        output: &Path,
+        table: &ClassTable,
+    ) -> Result<(Vec<MaskFile>, Vec<String>)> {
+        let mut notes = Vec::new();
+        let masks = self.masks.map(|masks| masks.write(output, table)).transpose()?;
+        let masks = masks.unwrap_or_default();
+        notes.extend(masks::note(&masks));
+        if let Some(file) = self.file {
+            notes.push(file.note());
+            file.commit()?;
+        }
+        Ok((masks, notes))
+    }
+}
+
+/// Creates the file of the probabilities of an image, and says so.
+fn create(
     args: &Args,
     tools: &Tools,
     job: &Job,
     image: &Image,
     bar: &ProgressBar,
-) -> Result<(Segmentation, ProbabilityFile)> {
+) -> Result<ProbabilityFile> {
     let path = job.output.with_extension("probabilities.safetensors");
     let classes = tools.segmenter.model().config.classes().unwrap_or(0);
     super::write::make_directory(&job.output)?;
-    let mut file = ProbabilityFile::create(path, classes, image.size())?;
+    let file = ProbabilityFile::create(path, classes, image.size())?;
     if !args.quiet && !args.json {
         let (path, size) = (text::path(&file.path), format_bytes(file.bytes));
         bar.suspend(|| {
             anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}")
         });
     }
-    let segmentation = tools.segment_in_strips(args, image, |strip| file.write(strip))?;
-    file.planes = Vec::new();
-    Ok((segmentation, file))
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::error::{Result, error};
 use crate::geometry::{Size, Spacing, rows_first};
 use crate::models::conventions::{ConvKind, LowLevel};
+use crate::ops::Threshold;
 use serde::{Deserialize, Serialize};
 
 /// The segmentation head: ASPP, decoder and classifier.
@@ -14,6 +15,9 @@ pub struct Head {
     /// How the classifier's outputs become probabilities.
     #[serde(default, skip_serializing_if = "OutputActivation::is_softmax")]
     pub activation: OutputActivation,
+    /// Probability that a sigmoid output must exceed.
+    #[serde(default, skip_serializing_if = "Threshold::is_half")]
+    pub threshold: Threshold,
     /// Class names in class order. Empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
@@ -39,6 +43,7 @@ impl Head {
         let mut head = Self {
             classes: channels,
             activation: OutputActivation::Softmax,
+            threshold: Threshold::HALF,
             class_names: Vec::new(),
             class_colors: Vec::new(),
             aspp,
@@ -56,6 +61,11 @@ impl Head {
             OutputActivation::Softmax => self.classes,
             OutputActivation::Sigmoid => self.classes.saturating_sub(1),
         }
+    }
+
+    /// Returns the threshold of sigmoid outputs, `None` for a softmax.
+    pub fn sigmoid(&self) -> Option<Threshold> {
+        (self.activation == OutputActivation::Sigmoid).then_some(self.threshold)
     }
 
     /// Returns whether each class has a mask of its own, so that several can hold for a pixel: a

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, error};
 use crate::geometry::Size;
-use crate::graph::{Scope, ValueId};
+use crate::graph::{OnnxAttribute, OnnxElements, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::{Op, Signature};
 use crate::tensor::{Tensor, TensorType};
@@ -82,6 +82,31 @@ impl Op for Preprocess {
             }
             padding.chunks_exact_mut(3).for_each(|y| y.copy_from_slice(&self.pad_value));
         });
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        // Known sizes differ where the image is padded; an open size never is.
+        let (from, to) = (form.shape(0), form.output_shape(0));
+        let vector = |values: [f32; 3]| OnnxElements::F32(values.to_vec());
+        let scale = form.constant("scale", &[3], vector(self.scale));
+        let shift = form.constant("shift", &[3], vector(self.shift));
+        let x = form.node("Cast", vec![form.input(0)], vec![("to", OnnxAttribute::Int(1))]);
+        let x = form.node("Mul", vec![x, scale], Vec::new());
+        let x = form.node("Add", vec![x, shift], Vec::new());
+        let order = OnnxAttribute::Ints(vec![0, 3, 1, 2]);
+        if from.size() == to.size() {
+            form.output("Transpose", vec![x], vec![("perm", order)]);
+            return Ok(());
+        }
+        if self.pad_value.iter().any(|&value| value != self.pad_value[0]) {
+            return form.refuse("padding with another value in each channel");
+        }
+        let x = form.node("Transpose", vec![x], vec![("perm", order)]);
+        let (rows, columns) = (to.h - from.h, to.w - from.w);
+        let pads = form.integers("pads", &[0, 0, 0, 0, 0, 0, rows as i64, columns as i64]);
+        let value = form.number("pad_value", self.pad_value[0]);
+        form.output("Pad", vec![x, pads, value], Vec::new());
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Temporal smoothing of scores against flicker: an exponential moving average of a network's
 //! probabilities over the frames of a video.
 
+use super::threshold::Threshold;
 use crate::error::{Result, error};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::{InPlace, Op, Signature};
@@ -19,8 +20,15 @@ const LEAST: f32 = 1e-30;
 /// interpolated pixel: labels are then those of the logits. Channels are rounded up so that both
 /// can be stored in a [`Store`](crate::exec::Store); channels past the last class are 0 in the mean
 /// and the logarithm of the lower bound in the scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TemporalMean;
+///
+/// The logit of `threshold` is added to channel 0 of the scores. With the logits `[0, x]` of
+/// sigmoids, a class then has a larger score than the background if its probability is above the
+/// threshold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TemporalMean {
+    /// 0.5 leaves the scores as they are.
+    pub threshold: Threshold,
+}
 
 impl TemporalMean {
     /// Returns the shape of the mean for logits of a shape.
@@ -32,6 +40,13 @@ impl TemporalMean {
 impl Op for TemporalMean {
     fn signature(&self) -> Signature {
         Signature::new("temporal_mean").f32("logits").f32("mean").f32("weight of the mean")
+    }
+
+    fn attributes(&self) -> String {
+        if self.threshold.is_half() {
+            return String::new();
+        }
+        format!("sigmoid above {}", self.threshold)
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -53,6 +68,7 @@ impl Op for TemporalMean {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (logits, old, keep) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32()[0]);
         let (c, padded) = (inputs[0].shape().c, inputs[1].shape().c);
+        let background = self.threshold.logit();
         let [mean, scores] = outputs else { unreachable!("invariant: infer returns two outputs") };
         let pixels =
             mean.f32_mut().par_chunks_mut(padded).zip(scores.f32_mut().par_chunks_mut(padded));
@@ -66,6 +82,7 @@ impl Op for TemporalMean {
                     mean[i] = keep * old[i] + (1.0 - keep) * ((logits[i] - highest).exp() / sum);
                     scores[i] = mean[i].max(LEAST).ln();
                 }
+                scores[0] += background;
             },
         );
         Ok(())
@@ -84,6 +101,7 @@ impl Op for TemporalMean {
             .layout("mean", mean)
             .layout("scores", scores)
             .param("least", LEAST)
+            .param("background", self.threshold.logit())
             .threads(x.ty.shape.positions());
         vec![Kernel::single("pixel", dispatch)]
     }

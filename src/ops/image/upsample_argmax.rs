@@ -4,22 +4,29 @@
 //! labels take 1 MB.
 
 use super::argmax::first_max;
+use super::threshold::{Threshold, check_outputs, sigmoid};
 use super::upsampling::{Scratch, Upsampling};
 use crate::error::Result;
-use crate::graph::{Scope, ValueId};
+use crate::graph::{OnnxAttribute, OnnxElements, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::ops::{Op, Signature};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
 /// [`Resize`](crate::ops::Resize) followed by [`super::Argmax`] for logits `[N, H, W, C]`: labels, u32
-/// `[N, h, w, 1]`, and with `confidence` the softmax probability of the label, f32 `[N, h, w, 1]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `[N, h, w, 1]`, and with `confidence` the probability of the label, f32 `[N, h, w, 1]`.
+///
+/// Probabilities are softmax, or sigmoids of the logits from channel 1 on: the label is then the
+/// channel of the largest one above the threshold, or 0 if there is none, with 1 minus the largest
+/// as its probability. Channel 0 is not read.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UpsampleArgmax {
     /// Size and geometry of the upsampling.
     pub upsampling: Upsampling,
     /// Whether to compute the second output, the confidence.
     pub confidence: bool,
+    /// The threshold of sigmoids; `None` for softmax.
+    pub sigmoid: Option<Threshold>,
 }
 
 impl Op for UpsampleArgmax {
@@ -28,10 +35,12 @@ impl Op for UpsampleArgmax {
     }
 
     fn attributes(&self) -> String {
-        self.upsampling.attributes() + if self.confidence { " confidence" } else { "" }
+        let sigmoid = self.sigmoid.map_or(String::new(), |t| format!(" sigmoid above {t}"));
+        self.upsampling.attributes() + if self.confidence { " confidence" } else { "" } + &sigmoid
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        check_outputs(self.sigmoid.is_some(), inputs[0])?;
         let shape = self.upsampling.infer(inputs[0])?.with_c(1);
         let mut outputs = vec![TensorType::u32(shape)];
         if self.confidence {
@@ -43,6 +52,7 @@ impl Op for UpsampleArgmax {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let interpolation = self.upsampling.interpolation(inputs[0]);
         let width = self.upsampling.size.width;
+        let threshold = self.sigmoid.map(Threshold::logit);
         let (labels, confidence) =
             outputs.split_first_mut().expect("invariant: infer returns labels");
         // Rows of the confidence, or empty slices if it is not computed.
@@ -55,14 +65,38 @@ impl Op for UpsampleArgmax {
             Scratch::default,
             |scratch, (line, (labels, confidence))| {
                 interpolation.for_row(line, scratch, |column, logits| {
+                    if let Some(threshold) = threshold {
+                        logits[0] = threshold;
+                    }
                     let (label, max) = first_max(logits);
                     labels[column] = label;
                     if let Some(p) = confidence.get_mut(column) {
-                        *p = 1.0 / logits.iter().map(|l| (l - max).exp()).sum::<f32>();
+                        *p = match self.sigmoid {
+                            None => 1.0 / logits.iter().map(|l| (l - max).exp()).sum::<f32>(),
+                            Some(_) if label == 0 => sigmoid(-first_max(&logits[1..]).1),
+                            Some(_) => sigmoid(max),
+                        };
                     }
                 });
             },
         );
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let Upsampling { window, rows, align_corners, .. } = self.upsampling;
+        if window.is_some() || rows.is_some() || self.confidence {
+            return form.refuse("a part of the labels, or their confidence,");
+        }
+        let mut logits = form.resized(0, align_corners);
+        if let Some(threshold) = self.sigmoid.filter(|threshold| !threshold.is_half()) {
+            let mut values = vec![0.0; form.shape(0).c];
+            values[0] = threshold.logit();
+            let dims = [values.len(), 1, 1];
+            let threshold = form.constant("threshold", &dims, OnnxElements::F32(values));
+            logits = form.node("Add", vec![logits, threshold], Vec::new());
+        }
+        form.output("ArgMax", vec![logits], vec![("axis", OnnxAttribute::Int(1))]);
         Ok(())
     }
 
@@ -73,6 +107,8 @@ impl Op for UpsampleArgmax {
         let p = cx.outputs.get(1);
         let mut dispatch = dispatch
             .when("confidence", self.confidence)
+            .when("sigmoid", self.sigmoid.is_some())
+            .param("threshold", self.sigmoid.unwrap_or_default().logit())
             .write("labels", 0)
             .param_struct("p", &p.map(|p| p.params()).unwrap_or_default());
         if self.confidence {

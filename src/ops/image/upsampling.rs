@@ -1,5 +1,5 @@
 //! Bilinear upsampling of logits followed by a reduction per pixel: the part that
-//! [`UpsampleArgmax`](super::UpsampleArgmax) and [`UpsampleSoftmax`](super::UpsampleSoftmax) share.
+//! [`UpsampleArgmax`](super::UpsampleArgmax) and [`UpsampleProbabilities`](super::UpsampleProbabilities) share.
 
 use crate::error::Result;
 use crate::geometry::Size;

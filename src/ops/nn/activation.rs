@@ -1,7 +1,7 @@
 //! Element-wise activation functions, as an operation and as the last step of a convolution.
 
 use crate::error::Result;
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, OnnxAttribute, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::wide::{CHUNK, wide};
 use crate::ops::{ActivationGrad, Op, Signature};
@@ -38,6 +38,24 @@ impl Activation {
             Activation::HardSwish => x * ((x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0)),
             Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0),
         }
+    }
+
+    /// Adds the operator of ONNX that computes the function of `x`, as the output of a node.
+    pub(crate) fn onnx(self, form: &mut OnnxForm, mut x: Vec<String>) {
+        let slope = 1.0 / 6.0;
+        let (op_type, attributes) = match self {
+            Activation::Identity => ("Identity", Vec::new()),
+            Activation::Relu => ("Relu", Vec::new()),
+            Activation::Relu6 => {
+                x.extend([form.number("min", 0.0), form.number("max", 6.0)]);
+                ("Clip", Vec::new())
+            }
+            Activation::HardSwish => ("HardSwish", Vec::new()),
+            Activation::HardSigmoid => {
+                ("HardSigmoid", vec![("alpha", OnnxAttribute::Float(slope))])
+            }
+        };
+        form.output(op_type, x, attributes);
     }
 
     /// Name of the condition that selects the function in `shaders/shared/activation.wesl`.
@@ -88,6 +106,12 @@ impl Op for Activate {
             Activation::Relu6 => map(y, x, |x| Activation::Relu6.apply(x)),
             other => map(y, x, |x| other.apply(x)),
         }
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let x = vec![form.input(0)];
+        self.0.onnx(form, x);
         Ok(())
     }
 

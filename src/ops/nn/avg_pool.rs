@@ -7,7 +7,7 @@
 use super::window::{Axis, Window};
 use crate::error::Result;
 use crate::geometry::{Size, Spacing};
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, OnnxAttribute, OnnxForm, Scope, ValueId, window_attributes};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::{AvgPoolGrad, ChannelSum, Op, Padding, Signature};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -108,6 +108,16 @@ impl Op for AvgPool {
         Ok(())
     }
 
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let &Self { kernel, stride, padding, count_include_pad, ceil_mode } = self;
+        let mut attributes = window_attributes(kernel, stride, None, padding);
+        attributes.push(("count_include_pad", OnnxAttribute::Int(count_include_pad.into())));
+        attributes.push(("ceil_mode", OnnxAttribute::Int(ceil_mode.into())));
+        let x = vec![form.input(0)];
+        form.output("AveragePool", x, attributes);
+        Ok(())
+    }
+
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         if self.is_global(cx.inputs[0].ty.shape) {
             return GlobalAvgPool.kernels(cx);
@@ -153,6 +163,12 @@ impl Op for GlobalAvgPool {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         mean(inputs[0].shape()).cpu(inputs, outputs)
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let x = vec![form.input(0)];
+        form.output("GlobalAveragePool", x, Vec::new());
+        Ok(())
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {

@@ -2,7 +2,7 @@
 //! channel.
 
 use crate::error::{Result, error};
-use crate::graph::{Backward, Part, Scope, ValueId};
+use crate::graph::{Backward, OnnxAttribute, OnnxForm, Part, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use crate::ops::wide::wide;
 use crate::ops::{BatchNormGrad, BatchNormTrain, Op, Signature, TrainForm};
@@ -100,6 +100,16 @@ impl Op for BatchNorm {
         let row = shape.w * shape.c;
         let rows = outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row));
         rows.for_each(|(y, x)| apply(y, x, &factor, &addend));
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let inputs = form.input_names();
+        form.output(
+            "BatchNormalization",
+            inputs,
+            vec![("epsilon", OnnxAttribute::Float(self.eps))],
+        );
         Ok(())
     }
 

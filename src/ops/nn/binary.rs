@@ -1,7 +1,7 @@
 //! Addition and multiplication of two values, element-wise or broadcast per channel.
 
 use crate::error::{Result, error};
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::{ChannelSum, Op, Signature};
 use crate::tensor::{Tensor, TensorType};
@@ -53,6 +53,16 @@ fn cpu(inputs: &[&Tensor], output: &mut Tensor, f: impl Fn(f32, f32) -> f32 + Sy
     );
 }
 
+fn onnx(form: &mut OnnxForm, op_type: &'static str) {
+    let mut inputs = form.input_names();
+    if form.is_param(1) {
+        // A vector would be taken for the columns: [C] to [C, 1, 1].
+        let axes = form.integers("axes", &[1, 2]);
+        inputs[1] = form.node("Unsqueeze", vec![form.input(1), axes], Vec::new());
+    }
+    form.output(op_type, inputs, Vec::new());
+}
+
 fn kernels(cx: &KernelContext, multiply: bool) -> Vec<Kernel> {
     let (a, b, y) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
     let (shape, b_shape) = (y.ty.shape, b.ty.shape);
@@ -102,6 +112,11 @@ impl Op for Add {
         Ok(())
     }
 
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        onnx(form, "Add");
+        Ok(())
+    }
+
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         kernels(cx, false)
     }
@@ -130,6 +145,11 @@ impl Op for Mul {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         cpu(inputs, &mut outputs[0], |a, b| a * b);
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        onnx(form, "Mul");
         Ok(())
     }
 

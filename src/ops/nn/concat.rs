@@ -1,7 +1,7 @@
 //! Concatenation along the channels.
 
 use crate::error::{Result, error};
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, OnnxAttribute, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use crate::ops::{Op, Signature, Slice};
 use crate::tensor::{Tensor, TensorType};
@@ -51,6 +51,12 @@ impl Op for Concat {
                 start += c;
             }
         });
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let inputs = form.input_names();
+        form.output("Concat", inputs, vec![("axis", OnnxAttribute::Int(1))]);
         Ok(())
     }
 

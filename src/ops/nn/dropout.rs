@@ -1,7 +1,7 @@
 //! Dropout at inference: the identity.
 
 use crate::error::{Result, error};
-use crate::graph::{Scope, ValueId};
+use crate::graph::{OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::ops::{Activate, Activation, DropoutTrain, Op, Signature, TrainForm};
 use crate::tensor::{Tensor, TensorType};
@@ -40,6 +40,12 @@ impl Op for Dropout {
     }
 
     /// Returns a copy: the kernel of the identity activation.
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let x = vec![form.input(0)];
+        form.output("Identity", x, Vec::new());
+        Ok(())
+    }
+
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         Activate(Activation::Identity).kernels(cx)
     }

@@ -3,7 +3,7 @@
 use super::window::Window;
 use crate::error::Result;
 use crate::geometry::{Size, Spacing};
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, OnnxAttribute, OnnxForm, Scope, ValueId, window_attributes};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::{MaxPoolGrad, Op, Padding, Signature};
 use crate::tensor::{Tensor, TensorType};
@@ -72,6 +72,15 @@ impl Op for MaxPool {
                 }
             }
         });
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let &Self { kernel, stride, dilation, padding, ceil_mode } = self;
+        let mut attributes = window_attributes(kernel, stride, Some(dilation), padding);
+        attributes.push(("ceil_mode", OnnxAttribute::Int(ceil_mode.into())));
+        let x = vec![form.input(0)];
+        form.output("MaxPool", x, attributes);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::{ChannelSum, Op, ResampleWindow, ResizeGrad, Signature, bilinear};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -64,6 +64,15 @@ impl Op for Resize {
                 }
             },
         );
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        if self.window.is_some() {
+            return form.refuse("resampling a region");
+        }
+        let resized = form.resized(0, self.align_corners);
+        form.output("Identity", vec![resized], Vec::new());
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A channel range: the gradient of a concatenation's input.
 
 use crate::error::{Result, error};
+use crate::graph::OnnxForm;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use crate::ops::{Op, Signature};
 use crate::tensor::{Tensor, TensorType};
@@ -45,6 +46,15 @@ impl Op for Slice {
                 y.copy_from_slice(&x[self.first..][..c]);
             }
         });
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let (first, end) = (self.first as i64, (self.first + self.channels) as i64);
+        let bounds = [("starts", first), ("ends", end), ("axes", 1)];
+        let bounds = bounds.map(|(name, value)| form.integers(name, &[value]));
+        let inputs = std::iter::once(form.input(0)).chain(bounds).collect();
+        form.output("Slice", inputs, Vec::new());
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Softmax over the channels.
 
 use crate::error::Result;
-use crate::graph::{Scope, ValueId};
+use crate::graph::{OnnxAttribute, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::ops::{Op, Signature};
 use crate::tensor::{Tensor, TensorType};
@@ -36,6 +36,12 @@ impl Op for Softmax {
                 }
             },
         );
+        Ok(())
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let x = vec![form.input(0)];
+        form.output("Softmax", x, vec![("axis", OnnxAttribute::Int(1))]);
         Ok(())
     }
 

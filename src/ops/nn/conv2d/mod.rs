@@ -22,7 +22,9 @@ pub use weight_grad::Conv2dWeightGrad;
 use super::window::{Axis, Window};
 use crate::error::{Result, error};
 use crate::geometry::{Padding, Size, Spacing};
-use crate::graph::{Backward, Part, Role, Scope, ValueId};
+use crate::graph::{
+    Backward, OnnxAttribute, OnnxForm, Part, Role, Scope, ValueId, window_attributes,
+};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::ops::{Activation, Cost, Op, Packing, Signature, bytes};
 use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
@@ -198,6 +200,28 @@ impl Op for Conv2d {
             outputs[0].shape,
             threads,
         )
+    }
+
+    fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
+        let taps = KernelShape::of(form.shape(1)).size();
+        let &Self { stride, dilation, padding, groups, .. } = self;
+        let mut attributes = window_attributes(taps, stride, Some(dilation), padding);
+        attributes.push(("group", OnnxAttribute::Int(groups as i64)));
+        let mut inputs = vec![form.input(0), form.input(1)];
+        inputs.extend(self.bias.then(|| form.input(2)));
+        if self.bias && form.shape(2).n > 1 {
+            return form.refuse("a bias for each image");
+        }
+        if !self.residual && self.activation == Activation::Identity {
+            form.output("Conv", inputs, attributes);
+            return Ok(());
+        }
+        let mut y = form.node("Conv", inputs, attributes);
+        if let Some(residual) = self.residual_index() {
+            y = form.node("Add", vec![y, form.input(residual)], Vec::new());
+        }
+        self.activation.onnx(form, vec![y]);
+        Ok(())
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {

@@ -205,7 +205,7 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
     let scale = if sums[1] > 0.0 { op.factor / sums[1] } else { 0.0 };
     let mut total = sums[0] * scale;
     let dice = loss.dice.map(|dice| {
-        let slopes = DiceSlopes::new(&dice_sums(&source, loss, &pixels), c, dice.smooth);
+        let slopes = DiceSlopes::new(&dice_sums(&source, loss, &pixels), c, dice);
         total += op.factor * dice.weight * slopes.loss;
         (op.factor * dice.weight, slopes)
     });

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// With `I` the sum of the softmax probability of a class over the pixels that have this label, `P`
 /// its sum over all pixels that count and `T` the number of pixels that have the label, a class's
 /// loss is `1 - (2 I + smooth) / (P + T + smooth)`, and 0 if `T` is 0. The loss is the mean over
-/// the classes, including those without a pixel.
+/// the classes, including those without a pixel. `background: false` leaves out class 0, as Dice
+/// losses of binary networks do.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dice {
@@ -21,6 +22,23 @@ pub struct Dice {
     /// Added to numerator and denominator, so that small classes weigh less; 0 or more.
     #[serde(default)]
     pub smooth: f32,
+    /// Whether class 0 counts like the others.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub background: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Dice {
+    /// The loss with a factor of 1 and without smoothing, over all classes.
+    pub const PLAIN: Self = Self { weight: 1.0, smooth: 0.0, background: true };
+
+    /// Returns the first class that counts.
+    pub(super) fn first_class(&self) -> usize {
+        usize::from(!self.background)
+    }
 }
 
 /// [`Dice`] as a term.
@@ -41,17 +59,20 @@ impl LossTerm for DiceTerm {
 
     fn validate(&self, loss: &PixelLoss) -> Result<()> {
         match loss.dice {
-            Some(Dice { weight, smooth }) if !is_valid(weight) || !is_valid(smooth) => Err(error!(
-                Graph,
-                "Dice weight and smoothing must be 0 or more, got {weight} and {smooth}"
-            )),
+            Some(Dice { weight, smooth, .. }) if !is_valid(weight) || !is_valid(smooth) => {
+                Err(error!(
+                    Graph,
+                    "Dice weight and smoothing must be 0 or more, got {weight} and {smooth}"
+                ))
+            }
             _ => Ok(()),
         }
     }
 
     fn attributes(&self, loss: &PixelLoss) -> String {
-        let Dice { weight, smooth } = loss.dice.unwrap_or(Dice { weight: 0.0, smooth: 0.0 });
-        format!("dice {weight} smooth {smooth}")
+        let Dice { weight, smooth, background } = loss.dice.unwrap_or(Dice::PLAIN);
+        let without = if background { "" } else { " without class 0" };
+        format!("dice {weight} smooth {smooth}{without}")
     }
 }
 
@@ -67,10 +88,11 @@ impl DiceSlopes {
     /// Computes loss and slopes from the sums over the pixels: for each class the probability at
     /// the pixels with its label, the probability at all pixels, and the number of pixels with its
     /// label. `dice_slopes` in the shader.
-    pub(super) fn new(sums: &[f32], classes: usize, smooth: f32) -> Self {
-        let class_factor = 1.0 / classes as f32;
+    pub(super) fn new(sums: &[f32], classes: usize, dice: Dice) -> Self {
+        let (first, smooth) = (dice.first_class(), dice.smooth);
+        let class_factor = 1.0 / (classes - first.min(classes)).max(1) as f32;
         let mut slopes = Self { loss: 0.0, own: vec![0.0; classes], all: vec![0.0; classes] };
-        for c in 0..classes {
+        for c in first..classes {
             let (inside, everywhere, count) = (sums[c], sums[classes + c], sums[2 * classes + c]);
             if count > 0.0 {
                 let (above, below) = (2.0 * inside + smooth, everywhere + count + smooth);

@@ -88,7 +88,7 @@ pub(super) fn list(op: &SegmentationLoss, cx: &KernelContext) -> Vec<Kernel> {
 fn common(op: &SegmentationLoss, shader: &'static str, grid: Grid, cx: &KernelContext) -> Dispatch {
     let (x, to, gradient) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[1]);
     let (from, loss) = (x.ty.shape, &op.pixel);
-    let dice = loss.dice.unwrap_or(super::Dice { weight: 0.0, smooth: 0.0 });
+    let dice = loss.dice.unwrap_or(super::Dice { weight: 0.0, ..super::Dice::PLAIN });
     let dispatch = Dispatch::new(shader)
         .when("resized", from.size() != to.size())
         .read("x", 0)
@@ -102,6 +102,7 @@ fn common(op: &SegmentationLoss, shader: &'static str, grid: Grid, cx: &KernelCo
         .param("factor", op.factor)
         .param("dice_factor", op.factor * dice.weight)
         .param("dice_smooth", dice.smooth)
+        .param("dice_first", dice.first_class())
         .param("block", block(to.positions()))
         .param("parts", blocks(to.positions()))
         .param("batch", from.n)

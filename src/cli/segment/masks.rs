@@ -1,0 +1,76 @@
+//! One mask for each class of a network whose classes can overlap.
+
+use super::{Args, Style, Tools};
+use crate::error::Result;
+use crate::geometry::Size;
+use crate::image::alloc::filled;
+use crate::image::{ClassTable, save_gray};
+use crate::segmenter::Strip;
+use crate::text;
+use std::path::{Path, PathBuf};
+
+/// The masks of the classes from 1 on, 0 or 255 for each pixel.
+pub(super) struct ClassMasks {
+    size: Size,
+    threshold: f32,
+    planes: Vec<Vec<u8>>,
+}
+
+/// A written mask.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct MaskFile {
+    /// Name of the class.
+    class: String,
+    #[serde(serialize_with = "crate::files::json_path::serialize")]
+    file: PathBuf,
+    /// Share of the image's pixels, 0 to 1. Those of all classes can add up to more than 1.
+    share: f64,
+}
+
+impl ClassMasks {
+    /// Allocates the masks, if the network has several sigmoid outputs and masks were asked for.
+    pub(super) fn create(args: &Args, tools: &Tools, size: Size) -> Result<Option<Self>> {
+        let head = tools.segmenter.model().config.head.as_ref();
+        let head = head.filter(|head| head.is_multi_label() && args.style == Style::Mask);
+        let Some(head) = head else { return Ok(None) };
+        let plane = || filled(0, size.pixels(), "the masks of all classes");
+        let planes = (0..head.channels()).map(|_| plane()).collect::<Result<_>>()?;
+        Ok(Some(Self { size, threshold: head.threshold.probability(), planes }))
+    }
+
+    /// Adds some rows.
+    pub(super) fn add(&mut self, strip: &Strip) {
+        let classes = strip.probabilities.shape().c;
+        let first = strip.first_row * self.size.width;
+        for (i, pixel) in strip.probabilities.f32().chunks_exact(classes).enumerate() {
+            for (plane, &p) in self.planes.iter_mut().zip(&pixel[1..]) {
+                plane[first + i] = if p > self.threshold { 255 } else { 0 };
+            }
+        }
+    }
+
+    /// Writes each mask beside `output`: `photo-mask.NAME.png`.
+    pub(super) fn write(self, output: &Path, table: &ClassTable) -> Result<Vec<MaskFile>> {
+        let mut files = Vec::with_capacity(self.planes.len());
+        for (class, plane) in table.names.iter().skip(1).zip(self.planes) {
+            let name: String =
+                class.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+            let file = output.with_extension(format!("{name}.png"));
+            let pixels = plane.iter().filter(|&&p| p != 0).count();
+            save_gray(&file, self.size, &plane)?;
+            let share = pixels as f64 / self.size.pixels() as f64;
+            files.push(MaskFile { class: class.clone(), file, share });
+        }
+        Ok(files)
+    }
+}
+
+/// Describes the files in one line.
+pub(super) fn note(files: &[MaskFile]) -> Option<String> {
+    let (first, last) = (files.first()?, files.last()?);
+    Some(format!(
+        "classes can overlap: the mask of each is in {} to {}",
+        text::path(&first.file),
+        text::path(&last.file)
+    ))
+}
