@@ -181,27 +181,20 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     if let Some(input) = input {
         check(input, None, output)?;
     }
-    let is_onnx = output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
-    let Some(input) = input.filter(|_| !is_onnx) else {
-        let (dialect, dtype) = (args.dialect.is_some(), args.dtype.is_some());
-        if !is_onnx || dialect || dtype {
-            let what = if dialect {
-                "`--dialect` has no effect on an .onnx file"
-            } else if dtype {
-                "`--dtype` has no effect on an .onnx file, which stores f32"
-            } else {
-                "a --network without weights can only be written as .onnx"
-            };
-            return Err(error!(Usage, "{what}").file(output));
+    let model = args.onnx.model(input)?;
+    if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        if args.dialect.is_some() || args.dtype.is_some() {
+            let name = if args.dialect.is_some() { "--dialect" } else { "--dtype" };
+            return Err(error!(Usage, "`{name}` has no effect on an .onnx file").file(output));
         }
-        return args.onnx.export(input, output);
-    };
+        return args.onnx.export(&model, output);
+    }
     args.onnx.refuse_for(output)?;
     let dialect = args.dialect.as_deref().ok_or_else(|| {
         error!(Usage, "name the code base whose names to write, with --dialect").file(output)
     })?;
     let dtype = args.dtype.unwrap_or(Numbers::F32);
-    convert(&Model::open(input)?, output, dialects::find(dialect)?, dtype.into())
+    convert(&model, output, dialects::find(dialect)?, dtype.into())
 }
 
 fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {

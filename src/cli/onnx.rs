@@ -40,7 +40,7 @@ pub(super) struct OnnxArgs {
         long,
         value_name = "BACKBONE",
         help = format!(
-            "Write this backbone with random weights instead of a file, with the head that --head names and 21 classes: {}",
+            "Write this backbone with random weights instead of a file, with the head of --head and 21 classes: {}",
             backbones()
         )
     )]
@@ -75,9 +75,8 @@ impl OnnxArgs {
         }
     }
 
-    /// Writes a weight file, or the named network, as ONNX.
-    pub(super) fn export(&self, input: Option<&Path>, output: &Path) -> Result<()> {
-        let model = self.model(input)?;
+    /// Writes a network as ONNX.
+    pub(super) fn export(&self, model: &Model, output: &Path) -> Result<()> {
         let options = OnnxOptions {
             batch: self.batch.map(usize::from),
             size: self.size,
@@ -100,7 +99,8 @@ impl OnnxArgs {
         ))
     }
 
-    fn model(&self, input: Option<&Path>) -> Result<Model> {
+    /// Opens the weight file, or makes the named network.
+    pub(super) fn model(&self, input: Option<&Path>) -> Result<Model> {
         if let (None, Some(path)) = (&self.network, input) {
             return Model::open(path);
         }

@@ -16,7 +16,7 @@ pub(super) fn backbones() -> String {
 }
 
 /// The names of dialects, separated by commas.
-pub(super) fn dialects() -> String {
+pub(in crate::cli) fn dialects() -> String {
     DIALECTS.iter().map(|dialect| dialect.name()).collect::<Vec<_>>().join(", ")
 }
 

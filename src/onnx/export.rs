@@ -132,10 +132,12 @@ impl Writer<'_> {
     /// Returns the name of a value in the file.
     fn name(&self, id: ValueId) -> String {
         let output = self.graph.outputs().iter().find(|(_, value)| *value == id);
-        match output.map(|(name, _)| name.as_str()) {
-            Some("logits_full") => "logits".to_owned(),
-            Some(name) => name.to_owned(),
-            None => self.graph.value_name(id).to_owned(),
+        match (output.map(|(name, _)| name.as_str()), self.graph.value_name(id)) {
+            (Some("logits_full"), _) => "logits".to_owned(),
+            (Some(name), _) => name.to_owned(),
+            // The classifier, before its values are enlarged to the size of the image.
+            (None, "logits") => "logits.small".to_owned(),
+            (None, name) => name.to_owned(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! are the file format, the names and the sizes.
 
 mod export;
+#[cfg(test)]
+mod export_tests;
 mod proto;
 mod sizes;
 

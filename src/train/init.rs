@@ -9,6 +9,7 @@ use crate::models::{
     random_weights,
 };
 use crate::segmenter::Model;
+use crate::weights::dialects::{self, NATIVE};
 
 /// A network with its initial weights, and which of them were loaded from a file.
 #[derive(Debug, Clone)]
@@ -54,8 +55,7 @@ impl InitialModel {
             }
             None => {
                 let name = recipe.backbone.as_deref().unwrap_or("mobilenet_v2");
-                let config = Config::deeplab_v3plus(Backbone::named(name)?, table.len());
-                with_recipe_head(recipe, config)
+                new_network(recipe, Backbone::named(name)?, table.len())?
             }
         };
         if let Some(name) = recipe.preprocess {
@@ -86,6 +86,32 @@ impl InitialModel {
         }
         Ok(Self { config, weights, loaded, random })
     }
+}
+
+/// The network that a recipe describes on a backbone.
+fn new_network(recipe: &NetworkRecipe, backbone: Backbone, classes: usize) -> Result<Config> {
+    let plus = recipe.model != Some(ModelName::DeepLabV3);
+    let own = || with_recipe_head(recipe, Config::deeplab_v3plus(backbone.clone(), classes));
+    let of = |name: &str| dialects::like(dialects::find(name)?, &backbone, plus, classes);
+    let mut config = match recipe.like.as_deref() {
+        Some(name) if name == NATIVE.name() => return Ok(own()),
+        Some(name) => of(name)?,
+        // What SMP has can be used there afterwards; but its rates are too large for its stride.
+        None if plus && recipe.separable => match of("smp") {
+            Ok(mut config) => {
+                let rates = own().head.map(|head| head.aspp.rates).unwrap_or_default();
+                let head = config.head.as_mut().expect("invariant: `like` has a head");
+                head.aspp.rates = rates;
+                config
+            }
+            Err(_) => return Ok(own()),
+        },
+        None => return Ok(own()),
+    };
+    if let Some(head) = &mut config.head {
+        head.aspp.dropout = recipe.dropout;
+    }
+    Ok(config)
 }
 
 /// Replaces the head of a config by that of the recipe.
@@ -130,8 +156,11 @@ fn config_from_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Re
     let same_model = stored.head.is_some()
         && recipe.model.is_none_or(|model| is_plus(stored) == (model == ModelName::DeepLabV3Plus));
     if !same_model {
-        let fresh = Config::deeplab_v3plus(stored.backbone.clone(), classes);
-        let fresh = with_recipe_head(recipe, fresh);
+        let fresh = new_network(recipe, stored.backbone.clone(), classes)?;
+        if stored.padding == fresh.padding {
+            // A classifier has no dilation, so that of the head's code base is as good as any.
+            (config.dilation, config.backbone) = (fresh.dilation, fresh.backbone);
+        }
         // The output stride of a classifier is 32. With it, the dilations of the new head would be
         // doubled.
         (config.head, config.eps.head, config.output_stride) =
@@ -177,12 +206,7 @@ mod tests {
 
     fn model(config: Config) -> Model {
         let weights = random_weights(&config, 77).unwrap();
-        Model {
-            config,
-            weights,
-            dialect: crate::weights::dialects::NATIVE,
-            path: "some.safetensors".into(),
-        }
+        Model { config, weights, dialect: NATIVE, path: "some.safetensors".into() }
     }
 
     fn small() -> NetworkRecipe {

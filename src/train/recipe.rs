@@ -80,6 +80,10 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkRecipe {
+    /// Dialect of the code base whose network to build (see [`like`](crate::engine::weights::dialects::like)),
+    /// or `atrous` for this crate's own conventions. The default is a network that can be written
+    /// for segmentation-models-pytorch, where it has one.
+    pub like: Option<String>,
     /// Segmentation head. The default is that of the initial weights, or else DeepLabv3+.
     pub model: Option<ModelName>,
     /// Name of the backbone (see [`Backbone::names`](crate::models::Backbone::names)). The default
@@ -174,6 +178,7 @@ impl Default for Recipe {
 impl Default for NetworkRecipe {
     fn default() -> Self {
         Self {
+            like: None,
             model: None,
             backbone: None,
             output_stride: 16,

@@ -168,7 +168,7 @@ fn work<'a>(
         |(_, image): &(&Job, Result<Image>)| image.as_ref().map_or(0, |image| image.rgb.len());
     overlapped(decoded, bytes, network, |(job, result)| {
         let written = result.and_then(|(mut image, segmentation, extras)| {
-            let mut outcome = outcome(job, &mut image, &segmentation, tools);
+            let mut outcome = outcome(args, job, &mut image, &segmentation, tools);
             write::image(args, tools, job, image, segmentation)?;
             let (masks, notes) = extras.write(&job.output, &tools.table)?;
             outcome.masks = masks;
@@ -183,17 +183,32 @@ fn work<'a>(
     Ok(outcomes)
 }
 
-fn outcome(job: &Job, image: &mut Image, segmentation: &Segmentation, tools: &Tools) -> Outcome {
+fn outcome(
+    args: &Args,
+    job: &Job,
+    image: &mut Image,
+    segmentation: &Segmentation,
+    tools: &Tools,
+) -> Outcome {
     let time = segmentation.network_time + segmentation.labels_time;
+    let classes = legend(&segmentation.labels, &tools.table);
+    let mut notes = std::mem::take(&mut image.notes);
+    let is_absent =
+        |&&class: &&usize| !classes.iter().any(|entry| usize::from(entry.class) == class);
+    // Of the default, all but the background, most are absent from every image.
+    if !args.keep.is_empty() {
+        let absent = tools.keep.iter().filter(is_absent);
+        notes.extend(absent.map(|&class| format!("no pixel is `{}`", tools.table.names[class])));
+    }
     Outcome {
         input: job.input.clone(),
         error: None,
         output: Some(job.output.clone()),
         size: Some(image.size()),
         network_size: Some(segmentation.fit.padded),
-        classes: legend(&segmentation.labels, &tools.table),
+        classes,
         masks: Vec::new(),
-        notes: std::mem::take(&mut image.notes),
+        notes,
         milliseconds: Some(time.as_secs_f64() * 1e3),
     }
 }

@@ -46,6 +46,11 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
             .file(directory)
             .advice("name a directory with -o"));
     }
+    if let Some(file) = output.filter(|o| to_directory && is_image_name(o)) {
+        return Err(error!(Usage, "is the name of one image, but there are several results")
+            .file(file)
+            .advice("name a directory with -o, such as masks/"));
+    }
     let jobs = images.into_iter().map(|(input, relative)| {
         let output = match output {
             Some(file) if !to_directory => file.to_owned(),
@@ -100,6 +105,12 @@ pub(super) fn default_name(input: &Path, style: Style, extension: &str) -> PathB
     let mut name = OsString::from(input.file_stem().unwrap_or_default());
     name.push(format!("-{}.{extension}", style.suffix()));
     PathBuf::from(name)
+}
+
+/// Whether a path that is no directory has the extension of an image.
+fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    !is_directory_name(path) && EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
 }
 
 /// Whether a path is a directory, or ends in a separator.

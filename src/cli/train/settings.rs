@@ -1,7 +1,7 @@
 //! Training settings on the command line: each overrides one of the recipe.
 
 use crate::cli::args::output_stride;
-use crate::cli::registries::backbones;
+use crate::cli::registries::{backbones, dialects};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
@@ -22,6 +22,14 @@ pub(super) struct Settings {
         help = format!("Backbone: {} [default: mobilenet_v2, or that of `--init`]", backbones())
     )]
     backbone: Option<String>,
+
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = NETWORK,
+        help = format!("Build the network as this code base does, so that it can be used there: {} [default: smp with the paper's rates, where it has the backbone, else atrous]", dialects())
+    )]
+    like: Option<String>,
 
     /// Output stride of the encoder: smaller is finer and slower [default: 16]
     #[arg(long, value_name = "8|16|32", help_heading = NETWORK, value_parser = output_stride(), hide_possible_values = true)]
@@ -186,6 +194,9 @@ impl Settings {
         }
         if self.backbone.is_some() {
             recipe.network.backbone = self.backbone.clone();
+        }
+        if self.like.is_some() {
+            recipe.network.like = self.like.clone();
         }
         put(&mut recipe.network.output_stride, &self.output_stride);
         if self.preprocess.is_some() {

@@ -9,6 +9,7 @@ mod huggingface;
 mod imagenet;
 mod jfzhang95;
 mod layout;
+mod like;
 mod native;
 mod smp;
 mod store;
@@ -21,13 +22,14 @@ mod torchvision;
 mod vainf;
 
 pub use layout::KernelLayout;
+pub use like::like;
 pub use native::NATIVE;
 pub use store::{StoredWeights, store};
 pub use tensors::{Source, Tensors};
 
 use crate::error::{Result, error};
 use crate::graph::{ParamInfo, ParamRef, Part, Weights};
-use crate::models::{self, CONFIG_KEY, Config};
+use crate::models::{self, Backbone, CONFIG_KEY, Config};
 use crate::tensor::{Shape, Tensor};
 use crate::text::{excerpt, tensor_mismatches};
 use rayon::prelude::*;
@@ -100,6 +102,15 @@ pub trait Dialect: Sync {
     /// Returns the key under which the code base's loader expects the weights in a `.pth` file.
     /// `None` if it loads them directly.
     fn wrap_key(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Adds to a backbone the layers that it has in the code base's segmentation networks.
+    fn complete(&self, _backbone: &mut Backbone) {}
+
+    /// Returns a line of code that builds the network in the code base, with the settings that
+    /// files do not contain. `None` if that takes more than a line.
+    fn constructor(&self, _config: &Config) -> Option<String> {
         None
     }
 
@@ -225,8 +236,7 @@ pub fn expected(
     let tensors =
         parameters.into_iter().map(|(ParamInfo { name: native_name, layer, role }, shape)| {
             let name = dialect.rename(config, &layer, role.part).ok_or_else(|| {
-                error!(Weights, "dialect `{}` has no name for `{native_name}`", dialect.name())
-                    .advice("write the weights in another dialect")
+                error!(Weights, "dialect `{dialect}` has no name for `{native_name}`")
             })?;
             let dims = layout.dims(shape, role.part, role.depthwise);
             Ok(ExpectedTensor { native_name, name, shape, dims, part: role.part })

@@ -34,7 +34,13 @@ impl Dialect for Smp {
                 .advice("ResNet-18 to -152 and MobileNetV2 are supported")
         })?;
         if let Backbone::MobileNetV2(net) = &mut backbone {
-            net.last_is_features = net.last.is_some();
+            if net.last.is_none() {
+                return Err(error!(
+                    Weights,
+                    "the encoder lacks its last layer, `encoder.features.18`"
+                ));
+            }
+            net.last_is_features = true;
         }
         let plus = tensors.any("decoder.block1.")
             || tensors.any("decoder.block2.")
@@ -95,6 +101,32 @@ impl Dialect for Smp {
         let old =
             OLD.iter().find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)));
         old.filter(|old| !tensors.has(&name) && tensors.has(old)).unwrap_or(name)
+    }
+
+    fn complete(&self, backbone: &mut Backbone) {
+        if let Backbone::MobileNetV2(net) = backbone {
+            net.last.get_or_insert(1280);
+            net.last_is_features = true;
+        }
+    }
+
+    fn constructor(&self, config: &Config) -> Option<String> {
+        let head = config.head.as_ref()?;
+        let encoder = match &config.backbone {
+            Backbone::MobileNetV2(_) => "mobilenet_v2".to_owned(),
+            other => other.title().to_lowercase().replace('-', ""),
+        };
+        let arch =
+            if matches!(head.decoder, Decoder::Plus(_)) { "DeepLabV3Plus" } else { "DeepLabV3" };
+        let rates: Vec<String> = head.aspp.rates.iter().map(usize::to_string).collect();
+        let separable = if head.aspp.kind == ConvKind::Separable { "True" } else { "False" };
+        Some(format!(
+            "smp.{arch}({encoder:?}, encoder_weights=None, in_channels={}, classes={}, encoder_output_stride={}, decoder_atrous_rates=({}), decoder_aspp_separable={separable})",
+            config.input_channels,
+            head.channels(),
+            config.output_stride,
+            rates.join(", ")
+        ))
     }
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {

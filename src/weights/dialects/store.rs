@@ -1,6 +1,6 @@
 //! Converting weights to the names and layout of a dialect.
 
-use super::{Dialect, KernelLayout, NATIVE, Source, Tensors, expected};
+use super::{DIALECTS, Dialect, KernelLayout, Source, Tensors, expected};
 use crate::error::{Result, error};
 use crate::graph::Weights;
 use crate::models::{CONFIG_KEY, Config, Decoder};
@@ -45,7 +45,8 @@ impl Source for StoredWeights {
 /// concatenation order, padding, dilation rule, eps, ...
 pub fn store(config: &Config, weights: &Weights, dialect: &dyn Dialect) -> Result<StoredWeights> {
     let layout = dialect.layout(&Tensors::default());
-    let parameters = expected(dialect, config, layout)?;
+    let parameters = expected(dialect, config, layout)
+        .map_err(|e| e.advice(format!("write them in {}", expressible(config))))?;
     let mut stored = StoredWeights { tensors: Vec::new(), metadata: BTreeMap::new() };
     for p in &parameters {
         match weights.get(&p.native_name) {
@@ -58,7 +59,15 @@ pub fn store(config: &Config, weights: &Weights, dialect: &dyn Dialect) -> Resul
         }
         stored.tensors.push((p.name.clone(), p.dims.clone(), Vec::new()));
     }
-    check_compatible(dialect, config, layout, &stored)?;
+    let differences = differences(dialect, config, &stored)?;
+    if !differences.is_empty() {
+        let differences = differences.join(", ");
+        return Err(error!(
+            Config,
+            "dialect `{dialect}` cannot represent these weights: {differences}"
+        )
+        .advice(format!("write them in {}", expressible(config))));
+    }
     for (p, (.., data)) in parameters.iter().zip(&mut stored.tensors) {
         *data = layout.write(weights[&p.native_name].tensor(), p.part)?;
     }
@@ -74,32 +83,37 @@ pub fn store(config: &Config, weights: &Weights, dialect: &dyn Dialect) -> Resul
     Ok(stored)
 }
 
-/// Checks that the dialect's code base would run these tensors as the config specifies.
-fn check_compatible(
+/// Returns in what the dialect's code base would run these tensors otherwise than the config
+/// specifies.
+fn differences(
     dialect: &dyn Dialect,
     config: &Config,
-    layout: KernelLayout,
     stored: &StoredWeights,
-) -> Result<()> {
-    if layout == KernelLayout::Native {
-        return Ok(());
+) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    if dialect.layout(&Tensors::default()) == KernelLayout::Native {
+        return Ok(differences);
     }
     let mut inferred = dialect.infer(&Tensors::of(stored))?;
     copy_options(&mut inferred, config);
     dialect.copy_flags(&mut inferred, config);
     let json = |c: &Config| serde_json::to_value(c).unwrap_or(Value::Null);
-    let mut differences = Vec::new();
     diff("", &json(config), &json(&inferred), &mut differences);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(error!(
-        Config,
-        "dialect `{}` cannot represent these weights: {}",
-        dialect.name(),
-        differences.join(", ")
-    )
-    .advice(format!("write them in their original dialect, or in `{NATIVE}`")))
+    Ok(differences)
+}
+
+/// Returns the dialects that can represent a network, for the advice of an error.
+fn expressible(config: &Config) -> String {
+    let can = |dialect: &&&dyn Dialect| {
+        let layout = dialect.layout(&Tensors::default());
+        let Ok(parameters) = expected(**dialect, config, layout) else { return false };
+        let tensors = parameters.into_iter().map(|p| (p.name, p.dims, Vec::new())).collect();
+        let stored = StoredWeights { tensors, ..StoredWeights::default() };
+        differences(**dialect, config, &stored).is_ok_and(|all| all.is_empty())
+    };
+    let names: Vec<String> =
+        DIALECTS.iter().filter(can).map(|dialect| format!("`{dialect}`")).collect();
+    names.join(" or ")
 }
 
 /// Copies the settings that are chosen when a network is run or trained, and that are not

@@ -1,0 +1,138 @@
+//! Networks as a code base builds them, and which code bases can express a network.
+
+use super::{DIALECTS, Dialect, KernelLayout, StoredWeights, Tensors, expected};
+use crate::error::{Result, error};
+use crate::models::{Aspp, Backbone, Config, ConvKind, Decoder, Head, PlusDecoder};
+
+/// Returns the DeepLab of a code base on a backbone: DeepLabv3+, or DeepLabv3 if `plus` is false.
+/// Dilation, padding, rates, eps, corner alignment, preprocessing and the structure of the head are
+/// those that [`Dialect::infer`] states for the names and dimensions of such a network.
+///
+/// # Errors
+/// Returns an error that names the dialects that have such a network if this one does not.
+pub fn like(
+    dialect: &dyn Dialect,
+    backbone: &Backbone,
+    plus: bool,
+    classes: usize,
+) -> Result<Config> {
+    find(dialect, backbone, plus, classes).ok_or_else(|| {
+        let name = if plus { "DeepLabv3+" } else { "DeepLabv3" };
+        let others: Vec<&str> = DIALECTS
+            .iter()
+            .filter(|other| find(**other, backbone, plus, classes).is_some())
+            .map(|other| other.name())
+            .collect();
+        let error = error!(
+            Config,
+            "the code base of dialect `{dialect}` has no {name} with {}",
+            backbone.title()
+        );
+        if others.is_empty() {
+            error.advice("leave out the code base: `atrous` has every combination")
+        } else {
+            error.advice(format!("these have one: {}", others.join(", ")))
+        }
+    })
+}
+
+fn find(dialect: &dyn Dialect, backbone: &Backbone, plus: bool, classes: usize) -> Option<Config> {
+    let layout = dialect.layout(&Tensors::default());
+    if layout == KernelLayout::Native {
+        return None;
+    }
+    let mut completed = backbone.clone();
+    dialect.complete(&mut completed);
+    heads(plus, classes).find_map(|head| {
+        let base = Config::bare(completed.clone());
+        let draft = Config { head: Some(head), output_stride: 16, ..base };
+        let names = names(dialect, &draft, layout)?;
+        let tensors = names.into_iter().map(|(name, dims)| (name, dims, Vec::new()));
+        let stored = StoredWeights { tensors: tensors.collect(), ..StoredWeights::default() };
+        let tensors = Tensors::of(&stored);
+        if !dialect.detect(&tensors) {
+            return None;
+        }
+        let config = dialect.infer(&tensors).ok()?;
+        // The structure must be that of the draft: the same tensors, no more and no less.
+        let is_same = config.backbone.title() == backbone.title()
+            && names_of(&stored) == self::names(dialect, &config, layout)?;
+        is_same.then_some(config)
+    })
+}
+
+/// The structures of heads among which each code base has one.
+fn heads(plus: bool, classes: usize) -> impl Iterator<Item = Head> {
+    let kinds = [ConvKind::Plain, ConvKind::Separable, ConvKind::SeparableNorm];
+    let decoders = move |kind| {
+        let convolutions = [1, 2].map(|n| {
+            Decoder::Plus(PlusDecoder { kind, dropouts: vec![0.0; n], ..PlusDecoder::default() })
+        });
+        let plain = [Decoder::Conv, Decoder::None];
+        if plus { convolutions } else { plain }
+    };
+    let mut heads = Vec::new();
+    for aspp_kind in kinds {
+        for decoder in kinds.into_iter().flat_map(decoders) {
+            for separable_after in [false, true] {
+                let aspp = Aspp { kind: aspp_kind, separable_after, ..Aspp::default() };
+                heads.push(Head::new(classes, aspp, decoder.clone(), false));
+            }
+        }
+    }
+    heads.into_iter()
+}
+
+/// Names and dimensions of a network's tensors in a dialect, `None` if it lacks a layer.
+fn names(
+    dialect: &dyn Dialect,
+    config: &Config,
+    layout: KernelLayout,
+) -> Option<Vec<(String, Vec<usize>)>> {
+    let expected = expected(dialect, config, layout).ok()?;
+    Some(expected.into_iter().map(|tensor| (tensor.name, tensor.dims)).collect())
+}
+
+fn names_of(stored: &StoredWeights) -> Vec<(String, Vec<usize>)> {
+    stored.tensors.iter().map(|(name, dims, _)| (name.clone(), dims.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{find as named, store};
+    use super::*;
+    use crate::models::random_weights;
+
+    #[test]
+    fn networks_like_those_of_a_code_base_can_be_written_for_it() {
+        for (dialect, backbone, plus) in [
+            ("smp", "mobilenet_v2", true),
+            ("smp", "resnet50", true),
+            ("smp", "resnet18", false),
+            ("torchvision", "resnet50", false),
+            ("torchvision", "mobilenet_v3", false),
+            ("vainf", "mobilenet_v2", true),
+            ("vainf", "resnet101", false),
+            ("jfzhang95", "resnet101", true),
+            ("tensorflow", "xception65", true),
+            ("tensorflow", "resnet50_beta", true),
+        ] {
+            let what = format!("{dialect} {backbone} {plus}");
+            let dialect = named(dialect).unwrap();
+            let backbone = Backbone::named(backbone).unwrap();
+            let config =
+                like(dialect, &backbone, plus, 6).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(config.classes(), Some(6), "{what}");
+            let weights = random_weights(&config, 1).unwrap();
+            store(&config, &weights, dialect).unwrap_or_else(|e| panic!("{what}: {e}"));
+        }
+    }
+
+    #[test]
+    fn a_code_base_without_the_network_names_those_that_have_it() {
+        let backbone = Backbone::named("mobilenet_v2").unwrap();
+        let torchvision = named("torchvision").unwrap();
+        let error = like(torchvision, &backbone, true, 6).unwrap_err().to_string();
+        assert!(error.contains("smp") && error.contains("vainf"), "{error}");
+    }
+}
