@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["report"],
     &["eval", "live"],
     &["segmenter"],
-    &["data"],
+    &["data", "hub"],
     // Networks and their weights.
     &["weights"],
     &["models"],
