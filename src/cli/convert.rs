@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   atrous import deeplabv3_resnet50.pth deeplab.safetensors
+  atrous import hf:google/deeplabv3_mobilenet_v2_1.0_513 voc.safetensors
   atrous import model.pth gray.safetensors --input-channels 1
   atrous import best.safetensors small.safetensors --fold --dtype f16";
 
@@ -67,10 +68,25 @@ pub(super) struct ExportArgs {
     dtype: Numbers,
 }
 
+impl ImportArgs {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(super) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (Some(&mut self.files.input), false)
+    }
+}
+
+impl ExportArgs {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(super) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (Some(&mut self.files.input), false)
+    }
+}
+
 /// The file to convert and its result.
 #[derive(Debug, clap::Args)]
 struct Files {
-    /// Weight file: .safetensors, .pth or .pt
+    /// Weights: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
+    /// on a hub, or a network that `atrous models` lists
     #[arg(value_name = "INPUT")]
     input: PathBuf,
 
