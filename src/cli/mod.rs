@@ -62,7 +62,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Segment images and videos; write masks, overlays or cut-outs
+    // A comment for documentation here would replace the command's own description.
     #[command(alias = "predict")]
     Segment(segment::Args),
     /// Train a network on images and masks
@@ -72,7 +72,7 @@ enum Command {
     Eval(eval::Args),
     /// Check a data set for faults before training on it
     Doctor(doctor::Args),
-    /// List public networks that work, by name
+    // As for `Segment`.
     #[cfg(feature = "hub")]
     Models(models::Args),
     /// Describe a weight file: network, classes, layers, cost and memory

@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for (i, line) in columns.lines().enumerate() {
         text += &format!("{line}\n");
         if let Some(row) = i.checked_sub(1).and_then(|i| rows.get(i)) {
-            text += &format!("  {}\n", details(row));
+            text += &format!("  {}\n  {}\n", row.purpose, place(row));
         }
     }
     text += "\nAll but `street` are third-party: see the source for terms and quality.";
@@ -89,10 +89,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     print(&format!("{text}\n"))
 }
 
-fn details(row: &Row) -> String {
-    let place = if row.path.is_some() { "on this machine" } else { "not downloaded" };
-    let default = if row.default { ", the default" } else { "" };
-    format!("{} ({}, {place}{default})", row.purpose, row.source)
+fn place(row: &Row) -> String {
+    let state = if row.path.is_some() { "on this machine" } else { "not downloaded" };
+    let default = if row.default { "; used without --weights" } else { "" };
+    format!("{} ({state}{default})", row.source)
 }
 
 fn row(client: &Client, network: &'static KnownNetwork, online: bool) -> Row {
@@ -114,7 +114,7 @@ fn row(client: &Client, network: &'static KnownNetwork, online: bool) -> Row {
     Row {
         name: network.name,
         weights: network.weights(),
-        source: address(&network.source),
+        source: address(client, &network.source),
         third_party: matches!(network.source, Source::Hub(_)),
         network: network.title,
         dialect: network.dialect,

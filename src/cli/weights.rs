@@ -9,6 +9,9 @@ use indicatif::ProgressBar;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+/// Size in bytes from which on a download is announced.
+const WORTH_A_LINE: u64 = 64 << 10;
+
 /// Replaces a name, `hf:OWNER/NAME` or a short one, by the path of its file. Any other text is a
 /// path, and stays. Unless `quiet`, standard error reports what happens.
 ///
@@ -21,12 +24,13 @@ pub(super) fn resolve(weights: &mut PathBuf, quiet: bool) -> Result<()> {
         return Ok(());
     }
     let Some(network) = hub::network(name) else { return Ok(()) };
-    if weights.exists() {
-        say(&format!(
-            "note: `{name}` is a file here, so the network of that name is not meant; rename the \
-             file to use {}",
-            address(&network.source)
-        ));
+    // A directory of this name, such as a data set, is no weight file.
+    if weights.is_file() {
+        let meant = match &network.source {
+            Source::Hub(reference) => reference.to_string(),
+            Source::Shipped { file, .. } => (*file).to_owned(),
+        };
+        say(&format!("note: `{name}` is a file here; for the network of that name pass {meant}"));
         return Ok(());
     }
     *weights = known(network, quiet)?;
@@ -47,7 +51,7 @@ fn known(network: &KnownNetwork, quiet: bool) -> Result<PathBuf> {
         say(&format!(
             "{}: {}, third-party, license: {}",
             network.weights(),
-            address(&network.source),
+            address(&client, &network.source),
             network.license
         ));
     }
@@ -71,11 +75,11 @@ pub(super) fn default_network(yes: bool, quiet: bool) -> Result<PathBuf> {
         return Ok(path);
     }
     if client.settings().offline {
-        return Err(without_consent(network, "HF_HUB_OFFLINE is set"));
+        return Err(without_consent(&client, network, "HF_HUB_OFFLINE is set"));
     }
     let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !yes && !can_ask {
-        return Err(without_consent(network, "there is no terminal to ask on"));
+        return Err(without_consent(&client, network, "there is no terminal to ask on"));
     }
     let mut reporter = Reporter::new(quiet);
     let remote = client.describe(reference, &mut |event| reporter.on(&event))?;
@@ -85,29 +89,34 @@ pub(super) fn default_network(yes: bool, quiet: bool) -> Result<PathBuf> {
             "No --weights, so the network for general photos is used: `{DEFAULT_NETWORK}`, {}.\n  \
              source   {}, third-party\n  file     {}, {size}\n  license  {}\n  cache    {}",
             network.title,
-            address(&network.source),
+            address(&client, &network.source),
             text::printable(&remote.file),
             network.license,
             text::path(&client.settings().cache)
         ));
     }
     if !yes && !ask("Download it? [y/N] ") {
-        return Err(without_consent(network, "the download was declined"));
+        return Err(without_consent(&client, network, "the download was declined"));
     }
     fetch(&client, reference, quiet)
 }
 
 /// Returns the error about weights that were neither named nor agreed to.
-fn without_consent(network: &KnownNetwork, reason: &str) -> Error {
+fn without_consent(client: &Client, network: &KnownNetwork, reason: &str) -> Error {
     error!(
         Usage,
         "no --weights, and the network for general photos (`{DEFAULT_NETWORK}`) is not in the \
          cache; {reason}"
     )
     .advice(format!(
-        "add --yes to download it from {} (license: {}); or pass --weights with a file, a name \
-         hf:OWNER/NAME, or a network that `atrous models` lists",
-        address(&network.source),
+        "{} it from {} (license: {}); or pass --weights with a file, hf:OWNER/NAME, or a network \
+         that `atrous models` lists",
+        if client.settings().offline {
+            "unset the variable to download"
+        } else {
+            "add --yes to download"
+        },
+        address(client, &network.source),
         network.license
     ))
 }
@@ -125,10 +134,12 @@ fn is_yes(answer: &str) -> bool {
     ["y", "yes"].iter().any(|yes| answer.trim().eq_ignore_ascii_case(yes))
 }
 
-/// Returns where people find out more about weights.
-pub(super) fn address(source: &Source) -> String {
+/// Returns where weights come from, which is also where people find out more about them.
+pub(super) fn address(client: &Client, source: &Source) -> String {
     match source {
-        Source::Hub(reference) => format!("https://huggingface.co/{}", reference.repository()),
+        Source::Hub(reference) => {
+            format!("{}/{}", client.settings().endpoint, reference.repository())
+        }
         Source::Shipped { file, .. } => format!("{file} in this program's repository"),
     }
 }
@@ -183,8 +194,11 @@ impl Reporter {
             0 => String::new(),
             bytes => format!(", resumed after {}", format_bytes(bytes)),
         };
-        let file = text::printable(file);
-        self.say(&format!("downloading {file} ({size_text}{resumed_text}) from {source}"));
+        // The small files beside the weights are not worth a line each.
+        if size.is_none_or(|size| size >= WORTH_A_LINE) {
+            let file = text::printable(file);
+            self.say(&format!("downloading {file} ({size_text}{resumed_text}) from {source}"));
+        }
         let bar = byte_progress(size, self.quiet);
         bar.set_position(resumed);
         bar.reset_eta();

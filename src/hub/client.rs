@@ -259,7 +259,9 @@ impl Client {
             let host = host.as_ref().map_or("", Origin::host);
             let source = format!("{} at {host}", reference.repository());
             let subject = Subject { reference, file: Some(&remote.file) };
-            let download = Download { http, cache: &cache, remote, subject, source: &source };
+            let retry_pause = self.settings.retry_pause;
+            let download =
+                Download { http, cache: &cache, remote, subject, source: &source, retry_pause };
             download.run(progress)?;
         }
         let path = cache.publish(&remote.etag, &remote.commit, &remote.file, !has_blob)?;

@@ -31,6 +31,8 @@ pub(super) struct Download<'d> {
     pub subject: Subject<'d>,
     /// Repository and host, for progress.
     pub source: &'d str,
+    /// Pause before the first repetition.
+    pub retry_pause: Duration,
 }
 
 /// How a transfer ended that did not fail for good.
@@ -73,7 +75,7 @@ impl Download<'_> {
                 let error = gave_up(&self.remote.file, &reason, done, reference, &partial);
                 return Err(Failure::new(FailureKind::Unreachable, error));
             }
-            let pause = Duration::from_millis(250 << attempt.min(5));
+            let pause = self.retry_pause * (1 << (attempt - 1));
             progress(Event::Retrying { reason: &reason, pause });
             std::thread::sleep(pause);
         }

@@ -20,7 +20,7 @@ pub(super) struct Failure {
 pub(super) enum FailureKind {
     /// There was no answer.
     Unreachable,
-    /// The hub has too much to do, or is out of order.
+    /// The hub limits requests, or is unavailable.
     Busy,
     /// The repository has no such file; the commit without it is known if the hub states it.
     NoFile,
@@ -104,7 +104,7 @@ fn unauthorized(refusal: &Refusal, subject: Subject<'_>) -> Error {
     if refusal.had_token {
         return error!(
             Io,
-            "{} accepts no such token, or `{repository}` does not exist (it answers {answer})",
+            "{} rejects the token, or `{repository}` does not exist (it answers {answer})",
             refusal.host
         )
         .advice("renew the token (HF_TOKEN, or `hf auth login`) and check the spelling");
@@ -153,14 +153,14 @@ fn no_file(subject: Subject<'_>, settings: &Settings) -> Failure {
 fn busy(refusal: &Refusal, subject: Subject<'_>) -> Failure {
     let host = &refusal.host;
     let error = match (refusal.status, refusal.pause) {
-        (429, Some(pause)) => error!(Io, "{host} takes no more requests now (it answers 429)")
-            .advice(format!("try again in {} s, or set HF_TOKEN", pause.as_secs())),
-        (429, None) => error!(Io, "{host} takes no more requests now (it answers 429)")
-            .advice("try again in a few minutes, or set HF_TOKEN"),
-        (status, _) => {
-            error!(Io, "{host} is out of order (it answers {})", stated(status, refusal))
-                .advice("try again later")
-        }
+        (429, Some(pause)) => error!(Io, "{host} answers 429: too many requests").advice(format!(
+            "try again in {} s; a token (HF_TOKEN) raises the limit",
+            pause.as_secs()
+        )),
+        (429, None) => error!(Io, "{host} answers 429: too many requests")
+            .advice("try again in a few minutes; a token (HF_TOKEN) raises the limit"),
+        (status, _) => error!(Io, "{host} is unavailable (it answers {})", stated(status, refusal))
+            .advice("try again later"),
     };
     Failure {
         kind: FailureKind::Busy,

@@ -68,6 +68,10 @@ impl Http {
     pub fn new(settings: &Settings) -> Result<Self> {
         let hub = Origin::of(&settings.endpoint)
             .ok_or_else(|| error!(Usage, "`{}` is no address", settings.endpoint))?;
+        let is_local = ["localhost", "127.0.0.1", "[::1]"].contains(&hub.host());
+        if settings.token.is_some() && !hub.is_https() && !is_local {
+            log::warn!("the token is sent to {} without encryption (HF_ENDPOINT)", hub.host());
+        }
         let mut tls = TlsConfig::builder();
         if let Some(path) = &settings.certificates {
             tls = tls.root_certs(certificates(path)?);
@@ -253,6 +257,18 @@ fn certificates(path: &Path) -> Result<RootCerts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_encrypted_hub_leads_to_no_unencrypted_server() {
+        let mut settings = Settings::new("cache");
+        settings.endpoint = "https://hub.example".to_owned();
+        let http = Http::new(&settings).unwrap();
+        let url = "http://127.0.0.1:9/";
+        let origin = Origin::of(url).unwrap();
+        let failure = http.send_once(&Method::GET, url, None, None, &origin).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Final);
+        assert!(failure.error.to_string().contains("unencrypted"), "{}", failure.error);
+    }
 
     #[test]
     fn pauses_are_read_in_both_forms() {

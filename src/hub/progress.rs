@@ -18,10 +18,10 @@ pub enum Event<'a> {
         /// Size of the file in bytes, if the hub states it.
         size: Option<u64>,
     },
-    /// So many bytes of the file are present, including those of earlier downloads. Decreases if
-    /// the download has to start over.
+    /// More of the file is present.
     Advanced {
-        /// Number of bytes.
+        /// Number of bytes present, including those of earlier downloads. It decreases if the
+        /// download has to start over.
         bytes: u64,
     },
     /// The file is complete, verified and in the cache.

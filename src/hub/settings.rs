@@ -34,6 +34,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Time limit for the next bytes of an answer.
     pub read_timeout: Duration,
+    /// Pause before a broken download is resumed; doubled as long as no byte arrives.
+    pub retry_pause: Duration,
     /// Maximum length of a pause that a busy hub may ask for.
     pub max_pause: Duration,
 }
@@ -61,6 +63,7 @@ impl Settings {
             symlinks: true,
             connect_timeout: DEFAULT_TIMEOUT,
             read_timeout: DEFAULT_TIMEOUT,
+            retry_pause: Duration::from_millis(500),
             max_pause: Duration::from_secs(60),
         }
     }

@@ -45,7 +45,7 @@ fn a_short_name_is_a_network_of_the_list() {
         .args(["segment", "a.png", "--weights", "voc", "-o", "out.png"])
         .assert()
         .success()
-        .stderr(contains(format!("voc: https://huggingface.co/{VOC}, third-party, license: other")))
+        .stderr(contains(format!("voc: {}/{VOC}, third-party, license: other", hub.url)))
         .stderr(contains("downloading model.safetensors ("));
     assert!(directory.path().join("out.png").exists());
     // From now on neither a question nor a connection is needed.
@@ -71,8 +71,14 @@ fn a_file_with_the_name_of_a_network_is_meant() {
         .args(["segment", "a.png", "--weights", "voc", "-o", "out.png"])
         .assert()
         .success()
-        .stderr(contains("note: `voc` is a file here"));
+        .stderr(contains(format!(
+            "note: `voc` is a file here; for the network of that name pass hf:{VOC}"
+        )));
     assert!(hub.seen().is_empty());
+    // A data set of that name is no weight file.
+    fs::remove_file(directory.path().join("voc")).unwrap();
+    fs::create_dir(directory.path().join("voc")).unwrap();
+    program(&hub, directory.path()).args(["inspect", "voc"]).assert().success();
 }
 
 #[test]

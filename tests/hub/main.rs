@@ -30,6 +30,7 @@ impl Fixture {
         settings.endpoint.clone_from(&hub.url);
         settings.connect_timeout = Duration::from_secs(5);
         settings.read_timeout = Duration::from_secs(5);
+        settings.retry_pause = Duration::from_millis(10);
         Self { cache, settings, events: Vec::new() }
     }
 

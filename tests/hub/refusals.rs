@@ -27,7 +27,7 @@ fn a_repository_that_asks_for_a_token_says_what_to_do() {
     let mut fixture = Fixture::new(&hub);
     fixture.refuses("hf:own/net", &["does not exist, or is private or gated", "HF_TOKEN"]);
     fixture.settings.token = Some("hf_old".to_owned());
-    fixture.refuses("hf:own/net", &["accepts no such token", "renew the token"]);
+    fixture.refuses("hf:own/net", &["rejects the token", "renew the token"]);
     fixture.settings.token = Some("hf_good".to_owned());
     fixture.fetch("hf:own/net").unwrap();
 }
