@@ -21,6 +21,7 @@
 //! | segment images | [`Segmenter`]; [`image`] reads, resizes and draws them |
 //! | segment frames of a camera | [`live`] |
 //! | read and write videos | [`video`] (feature `video`) |
+//! | fetch weights by name | [`hub`] (feature `hub`) |
 //! | train | [`train`] (feature `training`) on the pairs that [`data`] lists |
 //! | measure a network | [`eval`] |
 //! | write operations, passes or networks | [`engine`] |
@@ -28,8 +29,8 @@
 //! # Features
 //!
 //! `gpu` (default) runs networks on GPUs; without it there is only the CPU executor, and the crate
-//! needs no graphics libraries. `training` and `video` add the modules of their names. `cli`
-//! (default) is the command line; it includes `training` and `video`.
+//! needs no graphics libraries. `training`, `video` and `hub` (default) add the modules of their
+//! names. `cli` (default) is the command line; it includes `training` and `video`.
 
 // Some helpers are for parts that a build may leave out.
 #![cfg_attr(
@@ -45,6 +46,8 @@ pub mod engine;
 mod error;
 pub mod eval;
 mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod image;
 pub mod live;
 mod pipeline;

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["eval", "live"],
     &["segmenter"],
     &["onnx"],
-    &["data"],
+    &["data", "hub"],
     // Networks and their weights.
     &["weights"],
     &["models"],

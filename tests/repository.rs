@@ -290,7 +290,7 @@ fn licenses_and_changelog_go_with_the_manifest() {
     );
 }
 
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 16] = [
     "weights/README.md",
     "README.md",
     "ARCHITECTURE.md",
@@ -300,6 +300,7 @@ const DOCUMENTS: [&str; 15] = [
     "docs/benchmarks.md",
     "docs/correctness.md",
     "docs/evaluation.md",
+    "docs/hub.md",
     "docs/images.md",
     "docs/multi-adds.md",
     "docs/platforms.md",

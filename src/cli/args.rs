@@ -14,7 +14,7 @@ use crate::weights::dialects::{self, NATIVE, ReadOptions};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The device to run on.
 #[derive(Debug, clap::Args)]
@@ -83,12 +83,13 @@ pub(super) fn output_stride() -> impl TypedValueParser<Value = usize> {
         .map(|text| text.parse().expect("invariant: the possible values are numbers"))
 }
 
-/// A weight file.
+/// The weights of a network.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
-    /// Weight file: .safetensors, .pth or .pt, of any dialect (see `atrous inspect`)
-    #[arg(short, long, value_name = "FILE", alias = "model")]
-    pub weights: PathBuf,
+    /// Weights of any dialect: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
+    /// on a hub, or a network that `atrous models` lists, such as voc
+    #[arg(short, long, value_name = "WEIGHTS", alias = "model", required = true)]
+    pub weights: Option<PathBuf>,
 
     #[command(flatten)]
     pub how: ReadArgs,
@@ -120,12 +121,17 @@ impl ModelArgs {
     /// # Errors
     /// Those of [`Model::open_with`], and a number of classes other than `--classes`.
     pub(super) fn open(&self) -> Result<Model> {
-        self.how.open(&self.weights, self.classes)
+        self.how.open(self.weights(), self.classes)
+    }
+
+    /// Returns the path of the weight file.
+    pub(super) fn weights(&self) -> &Path {
+        self.weights.as_deref().expect("invariant: names are resolved before a command runs")
     }
 }
 
 impl ReadArgs {
-    fn open(&self, weights: &std::path::Path, classes: Option<usize>) -> Result<Model> {
+    fn open(&self, weights: &Path, classes: Option<usize>) -> Result<Model> {
         let dialect = self.dialect.as_deref().map(dialects::find).transpose()?;
         let options = ReadOptions { classes, dialect };
         let model = Model::open_with(weights, options)?;

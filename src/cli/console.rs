@@ -46,6 +46,23 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     Ok(format!("{}\n", printable_json(&text)))
 }
 
+/// Returns a progress bar over the bytes of a file, hidden if `quiet` or if standard error is not a
+/// terminal.
+#[cfg(feature = "hub")]
+pub(super) fn byte_progress(len: Option<u64>, quiet: bool) -> ProgressBar {
+    let visible = !quiet && std::io::stderr().is_terminal();
+    let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let template = match len {
+        Some(_) => {
+            "{bar:32} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left"
+        }
+        None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
+    };
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::with_draw_target(len, target)
+        .with_style(style.expect("invariant: the template is valid"))
+}
+
 /// Returns a progress bar over `len` items, hidden if `quiet` or if standard error is not a
 /// terminal. `unit` is the plural of an item: "images".
 pub(super) fn progress(len: Option<u64>, unit: &str, quiet: bool) -> ProgressBar {

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   atrous import deeplabv3_resnet50.pth deeplab.safetensors
+  atrous import hf:google/deeplabv3_mobilenet_v2_1.0_513 voc.safetensors
   atrous import model.pth gray.safetensors --input-channels 1
   atrous import best.safetensors small.safetensors --fold --dtype f16";
 
@@ -59,7 +60,8 @@ pub(super) struct ImportArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub(super) struct ExportArgs {
-    /// Weight file: .safetensors, .pth or .pt
+    /// Weights: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
+    /// on a hub, or a network that `atrous models` lists
     #[arg(value_name = "INPUT", required_unless_present = "network")]
     input: Option<PathBuf>,
 
@@ -102,10 +104,26 @@ impl ExportArgs {
     }
 }
 
+impl ImportArgs {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(super) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (Some(&mut self.files.input), false)
+    }
+}
+
+impl ExportArgs {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(super) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        // With a network by name, the only file is the one to write.
+        (self.input.as_mut().filter(|_| !self.onnx.has_network()), false)
+    }
+}
+
 /// The file to convert and its result.
 #[derive(Debug, clap::Args)]
 struct Files {
-    /// Weight file: .safetensors, .pth or .pt
+    /// Weights: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
+    /// on a hub, or a network that `atrous models` lists
     #[arg(value_name = "INPUT")]
     input: PathBuf,
 

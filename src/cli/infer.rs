@@ -48,11 +48,18 @@ pub(super) struct Args {
     memory: MemoryArgs,
 }
 
+impl Args {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(super) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (self.model.weights.as_mut(), false)
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
     let mut outputs = OutputCheck::new("name another output with -o");
     outputs.reads(&args.input, "the input");
-    outputs.reads(&args.model.weights, "the weight file");
+    outputs.reads(args.model.weights(), "the weight file");
     outputs.writes(&args.output, "the output")?;
     let model = args.model.open()?;
     let file = WeightFile::open(&args.input)?;

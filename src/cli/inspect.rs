@@ -20,6 +20,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   atrous inspect deeplab.pth
+  atrous inspect hf:timm/xception65.tf_in1k
   atrous inspect deeplab.safetensors --ops --size 1025x513
   atrous inspect --network xception65 --output-stride 8";
 
@@ -29,8 +30,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Weight file: .safetensors, .pth or .pt, of any dialect
-    #[arg(value_name = "FILE", required_unless_present = "network")]
+    /// Weights of any dialect: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
+    /// on a hub, or a network that `atrous models` lists
+    #[arg(value_name = "WEIGHTS", required_unless_present = "network")]
     weights: Option<PathBuf>,
 
     #[command(flatten)]
@@ -51,6 +53,13 @@ pub(super) struct Args {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(super) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (self.weights.as_mut(), self.json)
+    }
 }
 
 impl Network {

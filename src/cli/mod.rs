@@ -14,6 +14,8 @@ mod infer;
 mod inspect;
 mod interrupt;
 mod onnx;
+#[cfg(feature = "hub")]
+mod models;
 mod outputs;
 mod registries;
 mod segment;
@@ -21,6 +23,8 @@ mod tensors;
 mod threads;
 mod train;
 mod verify;
+#[cfg_attr(not(feature = "hub"), path = "no_hub.rs")]
+mod weights;
 
 use crate::error::{ErrorKind, Result};
 use crate::text::{printable, printable_lines};
@@ -29,9 +33,11 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
+  atrous segment cat.jpg
   atrous segment photo.jpg --weights deeplab.safetensors -o out.png
   atrous segment holiday/ --weights deeplab.safetensors -o masks/ --style mask
   atrous segment video.mp4 --weights deeplab.safetensors -o out.mp4
+  atrous models
   atrous inspect deeplab.pth
   atrous doctor camvid/
   atrous train --data camvid/ --init deeplab.safetensors -o runs/camvid
@@ -57,7 +63,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Segment images and videos; write masks, overlays or cut-outs
+    // A comment for documentation here would replace the command's own description.
     #[command(alias = "predict")]
     Segment(segment::Args),
     /// Train a network on images and masks
@@ -67,6 +73,9 @@ enum Command {
     Eval(eval::Args),
     /// Check a data set for faults before training on it
     Doctor(doctor::Args),
+    // As for `Segment`.
+    #[cfg(feature = "hub")]
+    Models(models::Args),
     /// Describe a weight file: network, classes, layers, cost and memory
     Inspect(inspect::Args),
     /// Convert weights of any dialect to the program's own
@@ -144,15 +153,18 @@ fn refuse(error: &clap::Error) -> ! {
     error.exit()
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(mut command: Command) -> Result<()> {
     // Reading weights uses the thread pool too, which panics if it cannot start its threads.
     if !matches!(command, Command::Completions(_) | Command::Man(_)) {
         threads::start()?;
     }
+    resolve_weights(&mut command)?;
     match command {
         Command::Segment(args) => segment::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Devices(args) => devices::run(&args),
+        #[cfg(feature = "hub")]
+        Command::Models(args) => models::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Import(args) => convert::import(&args),
         Command::Export(args) => convert::export(&args),
@@ -164,6 +176,24 @@ fn run(command: Command) -> Result<()> {
         Command::Completions(args) => docs::completions(&args, Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     }
+}
+
+/// Replaces the names of networks in the arguments of a command by the paths of their files, before
+/// the command sees them.
+fn resolve_weights(command: &mut Command) -> Result<()> {
+    let (weights, quiet) = match command {
+        Command::Segment(args) => return args.resolve_weights(),
+        Command::Train(args) => args.weights(),
+        Command::Eval(args) => args.weights(),
+        Command::Inspect(args) => args.weights(),
+        Command::Import(args) => args.weights(),
+        Command::Export(args) => args.weights(),
+        Command::Infer(args) => args.weights(),
+        Command::Verify(args) => args.weights(),
+        Command::Bench(args) => args.weights(),
+        _ => (None, false),
+    };
+    weights.map_or(Ok(()), |weights| weights::resolve(weights, quiet))
 }
 
 #[cfg(test)]

@@ -42,6 +42,13 @@ pub(super) struct Args {
     device: DeviceArgs,
 }
 
+impl Args {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(super) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (self.model.weights.as_mut(), self.json)
+    }
+}
+
 #[derive(serde::Serialize)]
 struct Row {
     name: String,

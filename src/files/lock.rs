@@ -127,7 +127,7 @@ fn open(path: &Path) -> std::io::Result<(File, bool)> {
 
 /// Returns whether `path` still refers to the open file.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
     matches!((file.metadata(), std::fs::metadata(path)), (Ok(open), Ok(named)) if id(&open) == id(&named))
@@ -135,7 +135,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// Elsewhere there is no file number to compare: an existing file is assumed to be the same.
 #[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
+pub(crate) fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 

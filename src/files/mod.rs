@@ -9,7 +9,7 @@ mod temporary;
 
 #[cfg(feature = "cli")]
 pub(crate) use fifo::interrupt;
-pub(crate) use lock::{DirectoryLock, remove_stale_temporaries};
+pub(crate) use lock::{DirectoryLock, is_at, remove_stale_temporaries};
 pub(crate) use pattern::{glob_files, is_input_file, is_pattern};
 pub(crate) use read::{
     BYTE_ORDER_MARK, open_regular, read_bytes, read_text, read_text_at_most, refuse_special,

@@ -44,8 +44,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Weight file: .safetensors, .pth or .pt, of any dialect
-    #[arg(short, long, value_name = "FILE", required_unless_present = "network")]
+    /// Weights of any dialect: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
+    /// on a hub, or a network that `atrous models` lists
+    #[arg(short, long, value_name = "WEIGHTS", required_unless_present = "network")]
     weights: Option<PathBuf>,
 
     #[command(flatten)]
@@ -109,6 +110,11 @@ enum Output {
 }
 
 impl Args {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(in crate::cli) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (self.weights.as_mut(), self.json)
+    }
+
     fn model(&self) -> Result<Model> {
         match self.network.open(self.weights.as_ref())? {
             Network::File(model) => Ok(*model),

@@ -120,6 +120,11 @@ const METHOD: &str = "Method";
 const OUTPUTS: &str = "Plots and trimaps";
 
 impl Args {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(in crate::cli) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (self.model.weights.as_mut(), self.quiet)
+    }
+
     fn options(&self) -> PredictOptions {
         let window = self.window.map(|size| {
             let default = || size.map(|side| (2 * side).div_ceil(3));
@@ -160,7 +165,7 @@ struct Outcome {
 /// Refuses charts that would replace an input, or one another.
 fn check_outputs(args: &Args, pairs: &[Pair]) -> Result<()> {
     let mut outputs = OutputCheck::new("name another file for the chart");
-    outputs.reads(&args.model.weights, "the weight file");
+    outputs.reads(args.model.weights(), "the weight file");
     outputs.reads_lists(&args.data);
     for pair in pairs {
         outputs.reads(&pair.image, "an image of the data set");

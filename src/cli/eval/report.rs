@@ -45,7 +45,7 @@ impl<'a> Report<'a> {
         outcome: &Outcome,
     ) -> Self {
         Self {
-            weights: &args.model.weights,
+            weights: args.model.weights(),
             data: &args.data,
             split: subject.split.as_deref(),
             images: subject.pairs.len(),

@@ -76,7 +76,7 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
 /// Returns a check with the files that every call reads beside its inputs.
 pub(super) fn claimed(args: &Args) -> OutputCheck {
     let mut outputs = OutputCheck::new(ADVICE);
-    outputs.reads(&args.model.weights, "the weight file");
+    outputs.reads(args.model.weights(), "the weight file");
     if let Some(path) = &args.class_table {
         outputs.reads(path, "the class table");
     }

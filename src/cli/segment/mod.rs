@@ -10,6 +10,7 @@ mod write;
 
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
 use super::console::say;
+use super::weights;
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
@@ -20,6 +21,9 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
+  atrous segment cat.jpg
+  atrous segment street.jpg --weights street
+  atrous segment cat.jpg --weights hf:LibreYOLO/LibreDeepLabv3r50-sem
   atrous segment photo.jpg -w deeplab.safetensors -o out.png
   atrous segment photos/ -w deeplab.safetensors --style mask -o masks/
   atrous segment portrait.jpg -w deeplab.safetensors --style cutout --keep person
@@ -33,6 +37,9 @@ Examples:
 /// Results have the size of their image. A mask is an indexed PNG: the value of a pixel is its
 /// class, the palette has the data set's colors. Overlays use brighter colors.
 ///
+/// Without --weights the network for general photos is used, `voc` of `atrous models`. It is
+/// downloaded once, after a yes.
+///
 /// Videos are Y4M files, animated GIF, PNG and WebP files, numbered images (shot%04d.png), `-` for
 /// standard input, and, if ffmpeg is installed, whatever it reads. They are written as .y4m, .gif,
 /// .mp4, .mkv, .webm, .mov or .avi at the same frame rate, as a directory of PNG files (NAME/), or
@@ -44,6 +51,7 @@ Examples:
 /// An output never replaces an input of the same call.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("weights", |weights| weights.required(false)))]
 pub(super) struct Args {
     /// Images, directories of images, or patterns such as 'holiday/*.jpg'; or one video
     #[arg(required = true, value_name = "IMAGE|VIDEO", value_parser = OsStringValueParser::new().try_map(input))]
@@ -85,6 +93,10 @@ pub(super) struct Args {
     /// Use the first frame of animated images instead of refusing them
     #[arg(long)]
     first_frame: bool,
+
+    /// Download the network for general photos without asking, if no --weights are given
+    #[arg(short, long, conflicts_with = "weights")]
+    yes: bool,
 
     /// Print a report as JSON instead of a table
     #[arg(long)]
@@ -150,6 +162,18 @@ fn opacity(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(x) if (0.0..=1.0).contains(&x) => Ok(x),
         _ => Err("must be a number from 0 to 1".to_owned()),
+    }
+}
+
+impl Args {
+    /// Replaces the name of a network by the path of its file; without any, the default network is
+    /// used.
+    pub(super) fn resolve_weights(&mut self) -> Result<()> {
+        let quiet = self.quiet || self.json;
+        match &mut self.model.weights {
+            Some(weights) => weights::resolve(weights, quiet),
+            none => weights::default_network(self.yes, quiet).map(|path| *none = Some(path)),
+        }
     }
 }
 

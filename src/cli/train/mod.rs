@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 const EXAMPLES: &str = "\
 Examples:
   atrous train --data mine/ --init deeplab.safetensors --epochs 20 -o runs/mine
+  atrous train --data mine/ --init hf:timm/xception65.tf_in1k -o runs/mine
   atrous train --data camvid/ --recipe recipes/camvid.toml -o runs/camvid
   atrous train --print-recipe --steps 2000 > recipe.toml
   atrous train --resume -o runs/mine
@@ -65,8 +66,9 @@ pub(in crate::cli) struct Args {
     recipe: Option<PathBuf>,
 
     /// Weights to start from, of any dialect: a backbone, or a segmentation network, whose
-    /// classifier is replaced if the classes differ
-    #[arg(long, value_name = "FILE")]
+    /// classifier is replaced if the classes differ; a file, hf:OWNER/NAME[@REVISION][/FILE] on a
+    /// hub, or a network that `atrous models` lists
+    #[arg(long, value_name = "WEIGHTS")]
     init: Option<PathBuf>,
 
     /// File with class numbers, names and colors, one class a line; overrides the data set's own
@@ -231,6 +233,11 @@ fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
 }
 
 impl Args {
+    /// Returns the weights, which may be a name, and whether progress is hidden.
+    pub(in crate::cli) fn weights(&mut self) -> (Option<&mut PathBuf>, bool) {
+        (self.init.as_mut().filter(|_| !self.print_recipe), self.quiet)
+    }
+
     fn output(&self) -> &Path {
         self.output.as_deref().expect("invariant: clap requires it, except with --print-recipe")
     }
