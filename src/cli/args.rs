@@ -1,6 +1,7 @@
 //! Arguments that several commands share.
 
 use super::registries::{backbones, dialect_help};
+use super::statements::{StatementArgs, say_notes};
 use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::gpu::DeviceChoice;
@@ -106,6 +107,9 @@ pub(super) struct ReadArgs {
     /// Output stride of the encoder: smaller is finer and slower [default: the network's own]
     #[arg(long, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
     pub output_stride: Option<usize>,
+
+    #[command(flatten)]
+    pub statements: StatementArgs,
 }
 
 impl ModelArgs {
@@ -121,8 +125,10 @@ impl ModelArgs {
 impl ReadArgs {
     fn open(&self, weights: &std::path::Path, classes: Option<usize>) -> Result<Model> {
         let dialect = self.dialect.as_deref().map(dialects::find).transpose()?;
-        let options = ReadOptions { classes, dialect };
+        let statements = self.statements.statements();
+        let options = ReadOptions { classes, dialect, statements, ..ReadOptions::default() };
         let model = Model::open_with(weights, options)?;
+        say_notes(&model);
         match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights)),
             None => Ok(model),
@@ -136,7 +142,10 @@ pub(super) struct NetworkArgs {
     #[arg(
         long,
         value_name = "BACKBONE",
-        conflicts_with_all = ["weights", "dialect"],
+        conflicts_with_all = [
+            "weights", "dialect", "trained_stride", "rates", "align_corners", "padding",
+            "preprocess", "activation",
+        ],
         help = format!(
             "Use this backbone instead of a file, with the head that --head names and 21 classes: {}",
             backbones()

@@ -4,6 +4,7 @@ use super::console::print;
 use super::format::thousands;
 use super::outputs::OutputCheck;
 use super::registries::{dialect_help, dialects as dialect_names};
+use super::statements::{StatementArgs, say_notes};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
@@ -17,6 +18,7 @@ const IMPORT_EXAMPLES: &str = "\
 Examples:
   atrous import deeplabv3_resnet50.pth deeplab.safetensors
   atrous import model.pth gray.safetensors --input-channels 1
+  atrous import smp.pth smp.safetensors --trained-stride 8 --rates 12,24,36
   atrous import best.safetensors small.safetensors --fold --dtype f16";
 
 const EXPORT_EXAMPLES: &str = "\
@@ -32,6 +34,9 @@ pub(super) struct ImportArgs {
 
     #[arg(long, value_name = "NAME", help = dialect_help())]
     dialect: Option<String>,
+
+    #[command(flatten)]
+    statements: StatementArgs,
 
     /// Change the first convolution to N input channels, for example for grayscale (1) or
     /// multispectral images: one channel gets the sum of the old kernels, more repeat them, scaled
@@ -126,7 +131,10 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
     let dialect = args.dialect.as_deref().map(dialects::find).transpose()?;
-    let mut model = Model::open_with(&args.files.input, ReadOptions { classes: None, dialect })?;
+    let statements = args.statements.statements();
+    let options = ReadOptions { dialect, statements, ..ReadOptions::default() };
+    let mut model = Model::open_with(&args.files.input, options)?;
+    say_notes(&model);
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into())
             .map_err(|e| e.file(&args.files.input))?;
@@ -144,7 +152,9 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
     check(&args.files.input, None, args.files.output())?;
     let dialect = dialects::find(&args.dialect)?;
-    convert(&Model::open(&args.files.input)?, args.files.output(), dialect, args.dtype.into())
+    let model = Model::open(&args.files.input)?;
+    say_notes(&model);
+    convert(&model, args.files.output(), dialect, args.dtype.into())
 }
 
 fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {

@@ -16,6 +16,7 @@ mod interrupt;
 mod outputs;
 mod registries;
 mod segment;
+mod statements;
 mod tensors;
 mod threads;
 mod train;

@@ -152,6 +152,8 @@ mod tests {
             weights,
             dialect: crate::weights::dialects::NATIVE,
             path: "some.safetensors".into(),
+            settings: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
