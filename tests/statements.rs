@@ -256,11 +256,13 @@ fn a_config_file_of_another_network_is_not_used_and_the_contradiction_named() {
 #[test]
 fn a_damaged_or_unknown_config_file_is_noted() {
     let deep = "[".repeat(100_000);
+    let long = format!("{{\"encoder_name\": \"{}\"}}", "x".repeat(1 << 20));
     for (text, reason) in [
         ("", "it is not valid JSON: EOF"),
         ("{\"encoder_name\": ", "it is not valid JSON"),
         ("[1, 2]", "it is not a JSON object"),
         (deep.as_str(), "it is not valid JSON: recursion limit"),
+        (long.as_str(), "it is larger than 1048576 bytes"),
         (r#"{"name": "mine"}"#, "it is not of segmentation_models_pytorch, Hugging Face or timm"),
         (r#"{"model_type": "segformer"}"#, "it is of Hugging Face, the weights have the names of"),
         (r#"{"architecture": "resnetblur50"}"#, "it is of timm, the weights have the names of"),
@@ -411,5 +413,27 @@ fn another_backbone_of_timm_is_not_used_and_other_arguments_are_refused() {
     ] {
         let error = refusal(&stored, Some(text.to_string()), Statements::default());
         assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn settings_are_printed_as_options_take_them() {
+    let loaded = load_with(&network("smp"), Some(smp(&json!({}))), stride(16));
+    let mut statements = Statements::default();
+    for setting in &loaded.settings {
+        statements.set(setting.property, &setting.value).unwrap();
+    }
+    let again = load_with(&network("smp"), None, statements);
+    assert_eq!(again.config, loaded.config);
+    for (property, text, message) in [
+        (Property::TrainedStride, "eight", "invalid value `eight` of trained output stride"),
+        (Property::Rates, "6,,18", "expected integers such as 12,24,36"),
+        (Property::AlignCorners, "yes", "expected true or false"),
+        (Property::Padding, "valid", "expected symmetric or same"),
+        (Property::Preprocess, "caffe", "expected a name, or MEAN/STD"),
+        (Property::Activation, "tanh", "expected softmax or sigmoid"),
+    ] {
+        let error = Statements::default().set(property, text).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
     }
 }

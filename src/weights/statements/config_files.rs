@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Size limit of a config file. Real ones have a few kilobytes; those with the names of thousands
 /// of classes, some hundred.
-const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// Name of the file that describes a network.
 pub(super) const CONFIG: &str = "config.json";

@@ -1,6 +1,6 @@
 //! The config files of libraries: whose they are, and reading their fields.
 
-use super::config_files::CONFIG;
+use super::config_files::{CONFIG, MAX_BYTES};
 use super::{Normalization, Statements, huggingface, smp, timm};
 use crate::error::{Error, Result, error};
 use crate::models::Config;
@@ -117,6 +117,9 @@ impl ConfigFile {
 
 /// Parses a JSON object. The error is the reason not to use it.
 pub(super) fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("it is larger than {MAX_BYTES} bytes"));
+    }
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err("it is not a JSON object".to_owned()),

@@ -20,7 +20,8 @@ pub(crate) use resolve::{Resolved, check_supported, resolve};
 
 use crate::error::{Result, error};
 use crate::models::{Config, OutputActivation, PaddingRule};
-use serde::Serialize;
+use crate::text::excerpt;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What the caller states about a network, because its weight file cannot. `None` leaves it to
@@ -43,7 +44,7 @@ pub struct Statements {
 }
 
 /// A property of a network that weight files cannot state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Property {
     /// [`Statements::trained_stride`].
@@ -159,6 +160,52 @@ impl Statements {
     /// Returns the properties that are stated.
     pub fn properties(&self) -> Vec<Property> {
         Property::ALL.into_iter().filter(|&property| self.value(property).is_some()).collect()
+    }
+
+    /// States a property as text, as the option of the command line takes it.
+    ///
+    /// ```
+    /// use atrous::engine::weights::statements::{Property, Statements};
+    /// let mut statements = Statements::default();
+    /// statements.set(Property::Rates, "12,24,36")?;
+    /// assert_eq!(statements.rates, Some(vec![12, 24, 36]));
+    /// # Ok::<(), atrous::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if the text is not a value of the property.
+    pub fn set(&mut self, property: Property, text: &str) -> Result<()> {
+        let text = text.trim();
+        let invalid = |expected: &str| {
+            let shown = excerpt(text);
+            error!(Usage, "invalid value `{shown}` of {property}: expected {expected}")
+        };
+        let number = |text: &str| text.trim().parse::<usize>().ok();
+        match property {
+            Property::TrainedStride => {
+                let stride = number(text).ok_or_else(|| invalid("8, 16 or 32"))?;
+                self.trained_stride = Some(stride);
+            }
+            Property::Rates => {
+                let rates: Option<Vec<usize>> = text.split(',').map(number).collect();
+                self.rates = Some(rates.ok_or_else(|| invalid("integers such as 12,24,36"))?);
+            }
+            Property::AlignCorners => {
+                self.align_corners = Some(text.parse().map_err(|_| invalid("true or false"))?);
+            }
+            Property::Padding => {
+                let known = [PaddingRule::Symmetric, PaddingRule::TfSame];
+                let rule = known.into_iter().find(|&rule| padding(rule) == text);
+                self.padding = Some(rule.ok_or_else(|| invalid("symmetric or same"))?);
+            }
+            Property::Preprocess => self.preprocess = Some(text.parse()?),
+            Property::Activation => {
+                let known = [OutputActivation::Softmax, OutputActivation::Sigmoid];
+                let found = known.into_iter().find(|&known| activation(known) == text);
+                self.activation = Some(found.ok_or_else(|| invalid("softmax or sigmoid"))?);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the stated value of a property, as the option takes it.
