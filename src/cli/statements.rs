@@ -8,19 +8,18 @@ use crate::weights::statements::{Normalization, Statements};
 
 /// What a weight file cannot state about its network.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = HEADING)]
 pub(super) struct StatementArgs {
     #[command(flatten)]
     conventions: ConventionArgs,
 
     /// Normalization of pixels from 0 to 1: imagenet, tensorflow (-1 to 1), unit (0 to 1), or
     /// MEAN/STD, such as 0.485,0.456,0.406/0.229,0.224,0.225
-    #[arg(long, value_name = "NAME|MEAN/STD")]
+    #[arg(long, help_heading = HEADING, value_name = "NAME|MEAN/STD")]
     preprocess: Option<Normalization>,
 
     /// How the outputs become probabilities: softmax (one class for each pixel) or sigmoid (every
     /// output by itself; below all of them is the background)
-    #[arg(long, value_name = "softmax|sigmoid", hide_possible_values = true)]
+    #[arg(long, help_heading = HEADING, value_name = "softmax|sigmoid", hide_possible_values = true)]
     activation: Option<OutputActivation>,
 }
 
@@ -30,23 +29,22 @@ const HEADING: &str =
 
 /// The part of [`StatementArgs`] that also holds for weights that a training starts from.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = HEADING)]
 pub(super) struct ConventionArgs {
     /// Output stride that the network was trained at. Unlike --output-stride it does not change
     /// --rates
-    #[arg(long, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
+    #[arg(long, help_heading = HEADING, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
     trained_stride: Option<usize>,
 
     /// Atrous rates of the network at the trained output stride, such as 12,24,36
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = rate)]
+    #[arg(long, help_heading = HEADING, value_name = "N,...", value_delimiter = ',', value_parser = rate)]
     rates: Option<Vec<usize>>,
 
     /// Whether bilinear upsampling aligns the corner pixels
-    #[arg(long, value_name = "true|false", hide_possible_values = true)]
+    #[arg(long, help_heading = HEADING, value_name = "true|false", hide_possible_values = true)]
     align_corners: Option<bool>,
 
     /// Padding of the backbone's convolutions: symmetric (PyTorch) or same (TensorFlow)
-    #[arg(long, value_name = "symmetric|same", hide_possible_values = true)]
+    #[arg(long, help_heading = HEADING, value_name = "symmetric|same", hide_possible_values = true)]
     padding: Option<PaddingName>,
 }
 

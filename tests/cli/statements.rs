@@ -122,3 +122,21 @@ fn statements_without_weights_or_of_no_sense_are_wrong_usage() {
         .stderr(contains("has 3 dilated branches, got 2 atrous rates"));
     assert!(!dir.path().join("r").exists());
 }
+
+#[test]
+fn the_help_has_the_options_in_a_group_of_their_own() {
+    let dir = directory();
+    for (command, expected) in [("segment", 6), ("import", 6), ("bench", 6), ("train", 4)] {
+        let help = atrous(dir.path()).args([command, "-h"]).assert().success();
+        let help = String::from_utf8(help.get_output().stdout.clone()).unwrap();
+        let (_, group) = help.split_once("What a weight file cannot state").unwrap();
+        let group = group.split("\n\n").next().unwrap();
+        let options = group.lines().filter(|line| line.trim_start().starts_with("--"));
+        let names: Vec<&str> = options.filter_map(|line| line.split_whitespace().next()).collect();
+        // A line of help may begin with the name of another option.
+        let names: Vec<&str> =
+            names.into_iter().filter(|name| *name != "--output-stride").collect();
+        assert_eq!(names.len(), expected, "{command}: {names:?}");
+        assert_eq!(names[..2], ["--trained-stride", "--rates"], "{command}");
+    }
+}
