@@ -241,12 +241,14 @@ fn a_config_file_of_another_network_is_not_used_and_the_contradiction_named() {
         (json!({ "decoder_atrous_rates": [0, 1, 2] }), "`decoder_atrous_rates` is not a list of"),
         (json!({ "classes": -4 }), "`classes` is not a positive integer: -4"),
         (json!({ "encoder_name": ["\u{1b}[2J"] }), "`encoder_name` is not a string"),
+        (json!({ "decoder_atrous_rates": [1, 2, 70000] }), "ASPP rates must be 1 to 65536"),
+        (json!({ "decoder_aspp_dropout": 1.5 }), "ASPP dropout must be at least 0 and below 1"),
     ];
     for (changes, reason) in cases {
         let loaded = load_with(&network("smp"), Some(smp(&changes)), Statements::default());
         assert_eq!(stride_and_rates(&loaded.config), (16, &[12, 24, 36][..]), "{changes}");
         let [note, assumption] = &loaded.notes[..] else { panic!("{:?}", loaded.notes) };
-        assert!(note.starts_with("config.json was not used: it"), "{note}");
+        assert!(note.starts_with("config.json was not used: "), "{note}");
         assert!(note.contains(reason), "{note}");
         assert!(!note.contains('\u{1b}'), "{note}");
         assert!(assumption.starts_with("assuming "), "{assumption}");

@@ -103,7 +103,7 @@ impl Resolving<'_> {
         } else if !belongs {
             self.not_used(PREPROCESSOR, "neither was config.json");
         } else {
-            self.preprocessor(text)?;
+            self.preprocessor(text);
         }
         Ok(())
     }
@@ -124,7 +124,9 @@ impl Resolving<'_> {
                 {
                     return Err(error);
                 }
-                let parts = self.stated(&stated, CONFIG, StatedBy::ConfigFile)?;
+                let Some(parts) = self.stated(&stated, CONFIG, StatedBy::ConfigFile) else {
+                    return Ok(false);
+                };
                 if !parts.is_empty() {
                     let from = library.name();
                     self.notes.push(format!("{CONFIG} of {from} states {}", parts.join("; ")));
@@ -141,18 +143,17 @@ impl Resolving<'_> {
     }
 
     /// Applies a Hugging Face `preprocessor_config.json`.
-    fn preprocessor(&mut self, text: &str) -> Result<()> {
+    fn preprocessor(&mut self, text: &str) {
         let processor = match Processor::parse(text) {
             Ok(processor) => processor,
-            Err(reason) => {
-                self.not_used(PREPROCESSOR, &reason);
-                return Ok(());
-            }
+            Err(reason) => return self.not_used(PREPROCESSOR, &reason),
         };
         let preprocess = Some(processor.normalization);
         let statements = Statements { preprocess, ..Statements::default() };
         let stated = Stated { statements, ..Stated::default() };
-        let mut parts = self.stated(&stated, PREPROCESSOR, StatedBy::PreprocessorFile)?;
+        let Some(mut parts) = self.stated(&stated, PREPROCESSOR, StatedBy::PreprocessorFile) else {
+            return;
+        };
         let before = self.config.preprocess;
         processor.apply_size(&mut self.config);
         let after = self.config.preprocess;
@@ -165,11 +166,25 @@ impl Resolving<'_> {
         }
         self.notes.push(format!("{PREPROCESSOR} states {}", parts.join("; ")));
         self.notes.extend(processor.notes);
-        Ok(())
     }
 
     /// Applies what a file states, except for what an option overrides, and returns it as text.
-    fn stated(&mut self, stated: &Stated, file: &str, source: StatedBy) -> Result<Vec<String>> {
+    /// `None`, with a note, if the network cannot have the stated values.
+    fn stated(&mut self, stated: &Stated, file: &str, source: StatedBy) -> Option<Vec<String>> {
+        let before = (self.config.clone(), self.sources, self.notes.len());
+        match self.try_stated(stated, file, source) {
+            Ok(parts) => Some(parts),
+            Err(e) => {
+                (self.config, self.sources) = (before.0, before.1);
+                self.notes.truncate(before.2);
+                self.not_used(file, &e.to_string());
+                None
+            }
+        }
+    }
+
+    /// Like [`Resolving::stated`], with an error for a value that the network cannot have.
+    fn try_stated(&mut self, stated: &Stated, file: &str, source: StatedBy) -> Result<Vec<String>> {
         let mut parts = Vec::new();
         if let Some(head) = &mut self.config.head {
             if !stated.class_names.is_empty() {
@@ -199,7 +214,7 @@ impl Resolving<'_> {
                 _ => {}
             }
         }
-        applied.apply(&mut self.config).map_err(|e| e.at(file))?;
+        applied.apply(&mut self.config)?;
         texts.extend(parts);
         Ok(texts)
     }
