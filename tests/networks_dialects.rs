@@ -209,6 +209,8 @@ fn the_default_size_is_the_preset_of_the_code_base() {
             config,
             dialect: named(dialect),
             path: "a.safetensors".into(),
+            settings: Vec::new(),
+            notes: Vec::new(),
         };
         assert_eq!(model.default_size().to_string(), size, "{dialect}");
         // `import` preserves it.

@@ -10,8 +10,8 @@ const SHIPPED = './pkg/network.safetensors';
 const $ = id => document.getElementById(id);
 
 // The page's state. `image`: { source, width, height, name } of a still image. `prepared`: input
-// sizes for which the network's shaders are compiled.
-const state = { ready: false, loaded: false, image: undefined, live: false, frames: 0, hidden: new Set(), prepared: new Set() };
+// sizes for which the network's shaders are compiled. `model`: { blob, name, configs }.
+const state = { ready: false, loaded: false, image: undefined, model: undefined, live: false, frames: 0, hidden: new Set(), prepared: new Set() };
 
 function showStatus(text, alert = false) {
   $('status').textContent = text;
@@ -22,9 +22,28 @@ const opacity = () => $('opacity').value / 100;
 
 // ---------------------------------------------------------------- network
 
-async function useNetwork(blob, name) {
+// What a model file cannot state: the ids of the fields, which are the names that src/web takes.
+const STATED = ['trained_stride', 'rates', 'align_corners', 'padding', 'preprocess', 'activation'];
+
+// The files that are chosen together with a model, and what src/web calls them.
+const CONFIGS = { 'config.json': 'config', 'preprocessor_config.json': 'preprocessor' };
+
+async function configsOf(files) {
+  const configs = {};
+  for (const file of files.filter(file => file.name in CONFIGS)) {
+    if (file.size > 1 << 20) throw new Error(`${file.name} is larger than 1 MiB.`);
+    configs[CONFIGS[file.name]] = await file.text();
+  }
+  return configs;
+}
+
+// Loads a network. `configs`: the texts of the files chosen with it.
+async function useNetwork(blob, name, configs = {}) {
   showStatus(`Reading ${name}…`);
-  describe(await engine.load(blob, name), name);
+  const options = Object.fromEntries(STATED.map(id => [id, $(id).value.trim()]).filter(([, text]) => text));
+  // Also if it fails, so that a corrected field tries again.
+  state.model = { blob, name, configs };
+  describe(await engine.load(blob, name, { ...configs, options }), name);
   showStatus('Ready. Choose an image.');
   if (state.image && !state.live) await still();
 }
@@ -36,6 +55,7 @@ function describe(network, name) {
   state.prepared.clear();
   const millions = (network.parameters / 1e6).toFixed(1);
   $('network').textContent = `${name}: ${network.classes.length} classes, ${millions} M parameters, ${network.dialect}`;
+  $('notes').textContent = network.notes.join('; ') || '–';
   $('camera').disabled = false;
 }
 
@@ -162,22 +182,35 @@ const guarded = action => async (...args) => {
 
 const isWeights = file => /\.(safetensors|pth|pt)$/i.test(file.name);
 
-const openNow = guarded(async file => {
-  if (!file) return;
+const openNow = guarded(async files => {
+  if (!files.length) return;
   if (!state.ready) throw new Error('No WebGPU adapter is available.');
-  await (isWeights(file) ? useNetwork(file, file.name) : useImage(file));
+  const configs = await configsOf(files);
+  const weights = files.find(isWeights);
+  if (weights) return useNetwork(weights, weights.name, configs);
+  if (Object.keys(configs).length) {
+    if (!state.model) throw new Error('Choose a model together with its config.json.');
+    return useNetwork(state.model.blob, state.model.name, { ...state.model.configs, ...configs });
+  }
+  await useImage(files[0]);
 });
 
 // Files are handled one after the other, so that the status is about the last one.
 let pending = Promise.resolve();
-const open = file => (pending = pending.then(() => openNow(file)));
+const open = files => (pending = pending.then(() => openNow(files)));
 
 for (const id of ['image', 'weights']) {
   $(id).onchange = async () => {
-    await open($(id).files[0]);
+    await open([...$(id).files]);
     // So that the same file can be chosen again.
     $(id).value = '';
   };
+}
+
+for (const id of STATED) {
+  $(id).onchange = guarded(async () => {
+    if (state.model) await useNetwork(state.model.blob, state.model.name, state.model.configs);
+  });
 }
 
 $('camera').onclick = guarded(async () => (state.live ? stop() : live()));
@@ -212,7 +245,7 @@ $('restart').onclick = async () => {
   }
 };
 
-addEventListener('paste', event => open([...event.clipboardData.files][0]));
+addEventListener('paste', event => open([...event.clipboardData.files]));
 addEventListener('dragover', event => {
   event.preventDefault();
   $('stage').classList.add('over');
@@ -221,7 +254,7 @@ addEventListener('dragleave', () => $('stage').classList.remove('over'));
 addEventListener('drop', event => {
   event.preventDefault();
   $('stage').classList.remove('over');
-  open(event.dataTransfer.files[0]);
+  open([...event.dataTransfer.files]);
 });
 
 function started(adapter) {

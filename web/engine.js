@@ -58,10 +58,11 @@ export const start = () => call('start', []);
 
 // Loads a network from a Blob. The Blob is kept for `restart`, because it stays on disk, while its
 // bytes would need memory twice.
-export async function load(blob, name) {
+// `stated` is what the file cannot state: { config, preprocessor, options }, see src/web.
+export async function load(blob, name, stated = {}) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
-  const description = await call('load', [bytes, name], [bytes.buffer]);
-  network = { blob, name };
+  const description = await call('load', [bytes, name, stated], [bytes.buffer]);
+  network = { blob, name, stated };
   return description;
 }
 
@@ -77,8 +78,8 @@ export async function restart() {
   launch();
   const adapter = await start();
   if (!network) return { adapter };
-  const { blob, name } = network;
-  return { adapter, name, network: await load(blob, name) };
+  const { blob, name, stated } = network;
+  return { adapter, name, network: await load(blob, name, stated) };
 }
 
 launch();

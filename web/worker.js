@@ -18,8 +18,8 @@ const calls = {
     return { name: [...new Set(words)].join(' '), ...JSON.parse(adapter.summary).caps };
   },
 
-  load(bytes, name) {
-    const next = new Network(adapter, bytes, name);
+  load(bytes, name, stated) {
+    const next = new Network(adapter, bytes, name, JSON.stringify(stated));
     network?.free();
     network = next;
     return JSON.parse(network.description);

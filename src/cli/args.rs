@@ -1,6 +1,7 @@
 //! Arguments that several commands share.
 
 use super::registries::{backbones, dialect_help};
+use super::statements::{StatementArgs, say_notes};
 use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::gpu::DeviceChoice;
@@ -113,6 +114,8 @@ pub(super) struct ReadArgs {
     /// [default: the network's own, usually 0.5]
     #[arg(long, value_name = "P")]
     pub threshold: Option<Threshold>,
+    #[command(flatten)]
+    pub statements: StatementArgs,
 }
 
 impl ModelArgs {
@@ -133,8 +136,10 @@ impl ModelArgs {
 impl ReadArgs {
     fn open(&self, weights: &Path, classes: Option<usize>) -> Result<Model> {
         let dialect = self.dialect.as_deref().map(dialects::find).transpose()?;
-        let options = ReadOptions { classes, dialect };
+        let statements = self.statements.statements();
+        let options = ReadOptions { classes, dialect, statements, ..ReadOptions::default() };
         let model = Model::open_with(weights, options)?;
+        say_notes(&model);
         let model = match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights))?,
             None => model,
@@ -152,7 +157,10 @@ pub(super) struct NetworkArgs {
     #[arg(
         long,
         value_name = "BACKBONE",
-        conflicts_with_all = ["weights", "dialect"],
+        conflicts_with_all = [
+            "weights", "dialect", "trained_stride", "rates", "align_corners", "padding",
+            "preprocess", "activation",
+        ],
         help = format!(
             "Use this backbone instead of a file, with the head that --head names and 21 classes: {}",
             backbones()

@@ -5,6 +5,7 @@ use super::format::thousands;
 use super::onnx::OnnxArgs;
 use super::outputs::OutputCheck;
 use super::registries::{dialect_help, dialects as dialect_names};
+use super::statements::{StatementArgs, say_notes};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
@@ -19,6 +20,7 @@ Examples:
   atrous import deeplabv3_resnet50.pth deeplab.safetensors
   atrous import hf:google/deeplabv3_mobilenet_v2_1.0_513 voc.safetensors
   atrous import model.pth gray.safetensors --input-channels 1
+  atrous import smp.pth smp.safetensors --trained-stride 8 --rates 12,24,36
   atrous import best.safetensors small.safetensors --fold --dtype f16";
 
 const EXPORT_EXAMPLES: &str = "\
@@ -36,6 +38,9 @@ pub(super) struct ImportArgs {
 
     #[arg(long, value_name = "NAME", help = dialect_help())]
     dialect: Option<String>,
+
+    #[command(flatten)]
+    statements: StatementArgs,
 
     /// Change the first convolution to N input channels, for example for grayscale (1) or
     /// multispectral images: one channel gets the sum of the old kernels, more repeat them, scaled
@@ -179,7 +184,10 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
     let dialect = args.dialect.as_deref().map(dialects::find).transpose()?;
-    let mut model = Model::open_with(&args.files.input, ReadOptions { classes: None, dialect })?;
+    let statements = args.statements.statements();
+    let options = ReadOptions { dialect, statements, ..ReadOptions::default() };
+    let mut model = Model::open_with(&args.files.input, options)?;
+    say_notes(&model);
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into())
             .map_err(|e| e.file(&args.files.input))?;
@@ -200,6 +208,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
         check(input, None, output)?;
     }
     let model = args.onnx.model(input)?;
+    say_notes(&model);
     if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         if args.dialect.is_some() || args.dtype.is_some() {
             let name = if args.dialect.is_some() { "--dialect" } else { "--dtype" };

@@ -15,6 +15,7 @@ use crate::passes;
 use crate::plan::Plan;
 use crate::tensor::Shape;
 use crate::text;
+use crate::weights::statements::{Setting, StatedBy};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -22,6 +23,7 @@ Examples:
   atrous inspect deeplab.pth
   atrous inspect hf:timm/xception65.tf_in1k
   atrous inspect deeplab.safetensors --ops --size 1025x513
+  atrous inspect smp.pth --trained-stride 8 --rates 12,24,36
   atrous inspect --network xception65 --output-stride 8";
 
 /// Describe a weight file: network, classes, layers, cost and memory
@@ -112,6 +114,11 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     dialect: Option<&'static str>,
     config: Config,
+    /// Properties that weight files cannot state, and where they come from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<Setting>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// Number of trained parameters: kernels, biases, scale and shift of norms.
     parameters: u64,
     /// Number of trained parameters in the auxiliary head, which only training uses.
@@ -170,6 +177,10 @@ fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<R
         Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect.name())),
         Network::Named(_) => (None, None),
     };
+    let (settings, notes) = match subject {
+        Network::File(model) => (model.settings.clone(), model.notes.clone()),
+        Network::Named(_) => (Vec::new(), Vec::new()),
+    };
     let layers: Vec<Layer> = graph
         .nodes()
         .iter()
@@ -192,6 +203,8 @@ fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<R
         file,
         dialect,
         config: subject.config().clone(),
+        settings,
+        notes,
         parameters: counts.parameters,
         auxiliary_parameters: counts.auxiliary,
         statistics: counts.statistics,
@@ -212,6 +225,11 @@ fn summary(report: &Report, subject: &Network) -> String {
         ("backbone", config.backbone.title()),
         ("output stride", config.output_stride.to_string()),
     ]);
+    // Of a file that states its own config nothing is in doubt.
+    let stated = report.settings.iter().filter(|s| s.stated_by != StatedBy::WeightFile);
+    rows.extend(
+        stated.map(|s| (s.property.name(), format!("{} ({})", s.value, s.stated_by.name()))),
+    );
     if config.norm == Norm::Folded {
         rows.push(("batch norms", "folded into the convolutions: not for training".to_owned()));
     }

@@ -19,6 +19,7 @@ mod models;
 mod outputs;
 mod registries;
 mod segment;
+mod statements;
 mod tensors;
 mod threads;
 mod train;

@@ -107,6 +107,7 @@ impl OnnxArgs {
         let name = self.network.as_deref().unwrap_or_default();
         let config = Config::paper(Backbone::named(name)?, self.head.into(), 21)?;
         let weights = random_weights(&config, self.seed)?;
-        Ok(Model { config, weights, dialect: NATIVE, path: "random weights".into() })
+        let (settings, notes) = (Vec::new(), Vec::new());
+        Ok(Model { config, weights, dialect: NATIVE, path: "random weights".into(), settings, notes })
     }
 }

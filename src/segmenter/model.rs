@@ -12,6 +12,7 @@ use crate::tensor::Shape;
 use crate::text::class_name;
 use crate::weights::WeightFile;
 use crate::weights::dialects::{self, Dialect, ReadOptions};
+use crate::weights::statements::{ConfigFiles, Setting};
 use std::path::{Path, PathBuf};
 
 /// A network's configuration and weights.
@@ -25,10 +26,16 @@ pub struct Model {
     pub dialect: &'static dyn Dialect,
     /// File that the model was loaded from.
     pub path: PathBuf,
+    /// Properties that weight files cannot state, and where they come from. Empty if the model was
+    /// not loaded from a file.
+    pub settings: Vec<Setting>,
+    /// What a person should know about how the file was read, one sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Model {
-    /// Reads a weight file of any dialect and format (safetensors, `.pth`).
+    /// Reads a weight file of any dialect and format (safetensors, `.pth`), and what a
+    /// `config.json` beside it states about the network.
     ///
     /// # Errors
     /// Returns an error if the file is corrupt, its parameter names match no known dialect, or its
@@ -37,12 +44,25 @@ impl Model {
         Self::open_with(path, ReadOptions::default())
     }
 
-    /// Like [`Model::open`], with a known dialect or number of classes.
+    /// Like [`Model::open`], with a known dialect or number of classes, or with
+    /// [`Statements`](crate::weights::statements::Statements) about what the file cannot state.
+    ///
+    /// ```no_run
+    /// use atrous::Model;
+    /// use atrous::engine::weights::dialects::ReadOptions;
+    /// use atrous::engine::weights::statements::Statements;
+    /// let statements = Statements { trained_stride: Some(8), ..Statements::default() };
+    /// let options = ReadOptions { statements, ..ReadOptions::default() };
+    /// let model = Model::open_with("smp.pth", options)?;
+    /// # Ok::<(), atrous::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`Model::open`], or if the file does not match the options.
-    pub fn open_with(path: impl AsRef<Path>, options: ReadOptions) -> Result<Self> {
-        Self::load(&WeightFile::open(&path)?, options)
+    pub fn open_with(path: impl AsRef<Path>, mut options: ReadOptions) -> Result<Self> {
+        let file = WeightFile::open(&path)?;
+        options.config_files.get_or_insert_with(|| ConfigFiles::beside(path.as_ref()));
+        Self::load(&file, options)
     }
 
     /// Like [`Model::open`], for a file in memory; `name` identifies it in errors.
@@ -50,7 +70,19 @@ impl Model {
     /// # Errors
     /// As for [`Model::open`].
     pub fn from_bytes(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Self> {
-        Self::load(&WeightFile::from_bytes(bytes, name)?, ReadOptions::default())
+        Self::from_bytes_with(bytes, name, ReadOptions::default())
+    }
+
+    /// Like [`Model::from_bytes`], with the options of [`Model::open_with`].
+    ///
+    /// # Errors
+    /// As for [`Model::open_with`].
+    pub fn from_bytes_with(
+        bytes: Vec<u8>,
+        name: impl AsRef<Path>,
+        options: ReadOptions,
+    ) -> Result<Self> {
+        Self::load(&WeightFile::from_bytes(bytes, name)?, options)
     }
 
     fn load(file: &WeightFile, options: ReadOptions) -> Result<Self> {
@@ -60,6 +92,8 @@ impl Model {
             weights: loaded.weights,
             dialect: loaded.dialect,
             path: file.path().to_owned(),
+            settings: loaded.settings,
+            notes: loaded.notes,
         })
     }
 

@@ -206,7 +206,14 @@ mod tests {
 
     fn model(config: Config) -> Model {
         let weights = random_weights(&config, 77).unwrap();
-        Model { config, weights, dialect: NATIVE, path: "some.safetensors".into() }
+        Model {
+            config,
+            weights,
+            dialect: NATIVE,
+            path: "some.safetensors".into(),
+            settings: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     fn small() -> NetworkRecipe {

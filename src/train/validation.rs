@@ -96,7 +96,8 @@ pub(super) fn dry_run(
 }
 
 fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
-    Model { config, weights, dialect: NATIVE, path }
+    let (settings, notes) = (Vec::new(), Vec::new());
+    Model { config, weights, dialect: NATIVE, path, settings, notes }
 }
 
 /// The image with the most pixels.

@@ -10,8 +10,11 @@ use crate::gpu::Gpu;
 use crate::image::{Image, LabelMap, SizeRule, legend};
 use crate::segmenter::{Model, OutputOptions, Segmentation, Segmenter};
 use crate::tune::TuningMode;
+use crate::weights::dialects::ReadOptions;
+use crate::weights::statements::{ConfigFiles, Property};
 use crate::{Error, image::ClassTable};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::Arc;
 use wasm_bindgen::prelude::*;
 
@@ -81,18 +84,55 @@ struct Description<'a> {
     output_stride: usize,
     /// Default input size, formatted as a [`SizeRule`].
     size: String,
+    /// What to know about how the file was read.
+    notes: &'a [String],
     parameters: usize,
+}
+
+/// What a page states about a network.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Stated {
+    config: Option<String>,
+    preprocessor: Option<String>,
+    options: HashMap<Property, String>,
+}
+
+fn read_options(json: &str) -> Result<ReadOptions, JsValue> {
+    let stated: Stated =
+        serde_json::from_str(json).map_err(|e| js_sys::Error::new(&e.to_string()))?;
+    let mut options = ReadOptions {
+        config_files: Some(ConfigFiles::new(stated.config, stated.preprocessor)),
+        ..ReadOptions::default()
+    };
+    for (property, text) in stated.options {
+        options.statements.set(property, &text)?;
+    }
+    Ok(options)
 }
 
 #[wasm_bindgen]
 impl Network {
-    /// Loads a weight file of any dialect from its bytes; `name` identifies it in errors.
+    /// Loads a weight file of any dialect from its bytes; `name` identifies it in errors. `stated`
+    /// is JSON with what the file cannot state: the texts of `config.json` as `config` and of
+    /// `preprocessor_config.json` as `preprocessor`, and in `options` the options of the command
+    /// line, such as `{"trained_stride": "8"}`.
     ///
     /// # Errors
-    /// Returns an error if they are not the weights of a segmentation network.
+    /// Returns an error if they are not the weights of a segmentation network, or if `stated` does
+    /// not fit it.
     #[wasm_bindgen(constructor)]
-    pub fn new(adapter: &Adapter, bytes: Vec<u8>, name: String) -> Result<Network, JsValue> {
-        let model = Model::from_bytes(bytes, name)?;
+    pub fn new(
+        adapter: &Adapter,
+        bytes: Vec<u8>,
+        name: String,
+        stated: Option<String>,
+    ) -> Result<Network, JsValue> {
+        let options = match stated {
+            Some(json) => read_options(&json)?,
+            None => ReadOptions::default(),
+        };
+        let model = Model::from_bytes_with(bytes, name, options)?;
         let table = model.class_table().vivid();
         // Tuning would have to block on the device, which a page cannot.
         let segmenter = Segmenter::with_device(model, &Device::Gpu(adapter.0.clone()))?
@@ -111,6 +151,7 @@ impl Network {
             background: self.table.background(),
             output_stride: model.config.output_stride,
             size: self.segmenter.default_size().to_string(),
+            notes: &model.notes,
             parameters: model.weights.values().map(|p| p.shape().len()).sum(),
         })
     }

@@ -28,6 +28,7 @@ mod raw;
 pub mod safetensors;
 mod save;
 mod source;
+pub mod statements;
 
 pub use dtype::{FloatDType, StoredDType};
 pub use file::{WeightFile, WeightFormat};

@@ -5,6 +5,7 @@ mod general;
 mod model;
 mod places;
 mod segment;
+mod statements;
 #[path = "../support/mod.rs"]
 mod support;
 

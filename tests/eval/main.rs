@@ -24,6 +24,8 @@ fn model(change: impl FnOnce(&mut Config)) -> Model {
         weights,
         dialect: atrous::engine::weights::dialects::NATIVE,
         path: "tiny.safetensors".into(),
+        settings: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Golden {
     pub input_shape: [usize; 4],
     pub stages: Vec<String>,
     pub tensors: HashMap<String, Values>,
-    metadata: HashMap<String, String>,
+    pub metadata: HashMap<String, String>,
 }
 
 /// Returns the directory of golden files.
@@ -130,9 +130,14 @@ pub fn read(path: &Path) -> (HashMap<String, String>, HashMap<String, Values>) {
 impl Golden {
     /// Reads a case.
     pub fn open(case: &str) -> Self {
-        let (metadata, tensors) = read(&directory().join(format!("{case}.safetensors")));
+        Self::read(&directory().join(format!("{case}.safetensors")))
+    }
+
+    /// Reads the file of a case.
+    pub fn read(path: &Path) -> Self {
+        let (metadata, tensors) = read(path);
         Self {
-            case: case.to_owned(),
+            case: path.file_stem().unwrap().to_str().unwrap().to_owned(),
             config: serde_json::from_str(&metadata["config"]).unwrap(),
             input_shape: serde_json::from_str(&metadata["input_shape"]).unwrap(),
             stages: serde_json::from_str(&metadata["stages"]).unwrap(),

@@ -75,14 +75,15 @@ test('a restart makes another worker with the network that was loaded last, and 
   const { module, worker } = await engine();
   await module.start();
   await module.load(blob, 'first');
-  await module.load(blob, 'second');
+  await module.load(blob, 'second', { options: { rates: '12,24,36' } });
   const old = worker();
   old.onmessage({ data: { fatal: 'x' } });
   const restarted = await module.restart();
   assert.deepEqual(restarted, { adapter: { name: 'adapter' }, name: 'second', network: { classes: [] } });
   assert.notEqual(worker(), old);
   assert.deepEqual(worker().messages.map(m => m.call), ['start', 'load']);
-  assert.deepEqual([...worker().messages[1].args[0]], [1, 2, 3]);
+  const [bytes, name, stated] = worker().messages[1].args;
+  assert.deepEqual([[...bytes], name, stated], [[1, 2, 3], 'second', { options: { rates: '12,24,36' } }]);
   old.onerror({ message: 'late' });
   await module.start();
 });

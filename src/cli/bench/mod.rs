@@ -120,8 +120,8 @@ impl Args {
             Network::File(model) => Ok(*model),
             Network::Named(config) => {
                 let weights = random_weights(&config, self.seed)?;
-                let path = "random weights".into();
-                Ok(Model { config: *config, weights, dialect: NATIVE, path })
+                let (path, settings, notes) = ("random weights".into(), Vec::new(), Vec::new());
+                Ok(Model { config: *config, weights, dialect: NATIVE, path, settings, notes })
             }
         }
     }

@@ -11,6 +11,7 @@ use super::console::{print, say};
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
 use super::registries::data_help;
+use super::statements::ConventionArgs;
 use crate::data::MAX_WORKERS;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
@@ -24,6 +25,7 @@ use crate::train::{
     Ending, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, Trainer, TrainingData,
     ValidationMemory,
 };
+use crate::weights::dialects::ReadOptions;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -70,6 +72,9 @@ pub(in crate::cli) struct Args {
     /// hub, or a network that `atrous models` lists
     #[arg(long, value_name = "WEIGHTS")]
     init: Option<PathBuf>,
+
+    #[command(flatten)]
+    conventions: ConventionArgs,
 
     /// File with class numbers, names and colors, one class a line; overrides the data set's own
     #[arg(long, value_name = "FILE")]
@@ -119,6 +124,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         return print(&recipe.to_toml()?);
     }
     let classes = table(args)?;
+    args.check_statements()?;
     check_outputs(args)?;
     let stop = on_interrupt("stopping after this step")?;
     // Before all other work, which would be in vain if another process trains in the directory.
@@ -174,7 +180,7 @@ fn start(
     let device = context.device;
     let Some(data) = &args.data else { return Err(error!(Usage, "`--data` is required")) };
     let origin = Origin { data: absolute(data)?, classes, init: args.init.clone() };
-    let init = args.init.as_deref().map(Model::open).transpose()?;
+    let init = args.initial_weights()?;
     let (from, how) = (origin.clone(), recipe.clone());
     let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
     args.settings.apply_epochs(&mut recipe, sets.training.len());
@@ -240,6 +246,26 @@ impl Args {
 
     fn output(&self) -> &Path {
         self.output.as_deref().expect("invariant: clap requires it, except with --print-recipe")
+    }
+
+    /// Refuses statements about weights if there are none.
+    fn check_statements(&self) -> Result<()> {
+        match self.conventions.named() {
+            Some(option) if self.init.is_none() => {
+                Err(error!(Usage, "{option} describes the weights of --init, which is missing")
+                    .advice("name the weights, or leave it out"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the weights of `--init`.
+    fn initial_weights(&self) -> Result<Option<Model>> {
+        let statements = self.conventions.statements();
+        let Some(path) = &self.init else { return Ok(None) };
+        let model = Model::open_with(path, ReadOptions { statements, ..ReadOptions::default() })?;
+        self.say_all(model.notes.iter().map(|note| format!("note: {note}")));
+        Ok(Some(model))
     }
 
     fn say(&self, text: &str) {

@@ -27,6 +27,7 @@ pub use native::NATIVE;
 pub use store::{StoredWeights, store};
 pub use tensors::{Source, Tensors};
 
+use super::statements::{self, ConfigFiles, Resolved, Setting, Statements};
 use crate::error::{Result, error};
 use crate::graph::{ParamInfo, ParamRef, Part, Weights};
 use crate::models::{self, Backbone, CONFIG_KEY, Config};
@@ -87,6 +88,12 @@ pub trait Dialect: Sync {
     /// Returns a second name under which the code base also stores the tensor `name`.
     fn duplicate_name(&self, _name: &str) -> Option<String> {
         None
+    }
+
+    /// Returns whether the code base's default atrous rates depend on the output stride: 6, 12 and
+    /// 18 at 16, and twice as much at 8. Otherwise they are the same at every stride.
+    fn rates_follow_stride(&self) -> bool {
+        true
     }
 
     /// Copies from `config` to `inferred`, the result of [`Dialect::infer`], the settings that the
@@ -163,15 +170,24 @@ pub struct Loaded {
     pub weights: Weights,
     /// Dialect of the file.
     pub dialect: &'static dyn Dialect,
+    /// Properties that weight files cannot state, and where they come from.
+    pub settings: Vec<Setting>,
+    /// What a person should know about how the file was read, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Options of [`load`].
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
     /// Number of classes that the network must have.
     pub classes: Option<usize>,
     /// Dialect of the file. Detected from the tensor names by default.
     pub dialect: Option<&'static dyn Dialect>,
+    /// What the weight file cannot state.
+    pub statements: Statements,
+    /// The files beside the weights. `None` reads those in the directory of a weight file that is
+    /// opened by its path, and none for weights in memory.
+    pub config_files: Option<ConfigFiles>,
 }
 
 /// Returns the dialect with a name.
@@ -188,9 +204,14 @@ pub fn find(name: &str) -> Result<&'static dyn Dialect> {
 /// Detects the dialect of a file and infers the config of its network, without reading elements.
 ///
 /// # Errors
-/// Returns an error if no dialect matches the names, if the network is not supported, or if the
-/// number of classes is wrong.
+/// Returns an error if no dialect matches the names, if the network is not supported, if `options`
+/// do not fit it, or if the number of classes is wrong.
 pub fn identify(tensors: &Tensors, options: ReadOptions) -> Result<(&'static dyn Dialect, Config)> {
+    let (dialect, resolved) = resolve(tensors, &options)?;
+    Ok((dialect, resolved.config))
+}
+
+fn resolve(tensors: &Tensors, options: &ReadOptions) -> Result<(&'static dyn Dialect, Resolved)> {
     let dialect = match options.dialect {
         Some(dialect) => dialect,
         None => detect(tensors).ok_or_else(|| {
@@ -205,21 +226,26 @@ pub fn identify(tensors: &Tensors, options: ReadOptions) -> Result<(&'static dyn
         })?,
     };
     // The metadata has settings that the names of a foreign dialect do not determine.
-    let config = match tensors.metadata(CONFIG_KEY) {
+    let metadata = tensors.metadata(CONFIG_KEY);
+    let config = match metadata {
         Some(json) => {
             Config::from_json(json).map_err(|e| e.at(format!("metadata `{CONFIG_KEY}`")))?
         }
-        None => dialect.infer(tensors)?,
+        None => {
+            statements::check_supported(dialect, options)?;
+            dialect.infer(tensors)?
+        }
     };
     config.validate()?;
-    match (options.classes, config.classes()) {
+    let resolved = statements::resolve(dialect, options, config, metadata.is_some())?;
+    match (options.classes, resolved.config.classes()) {
         (Some(expected), Some(actual)) if expected != actual => {
             Err(error!(Weights, "expected {expected} classes, the weights have {actual}"))
         }
         (Some(expected), None) => {
             Err(error!(Weights, "expected {expected} classes, the weights are a bare backbone"))
         }
-        _ => Ok((dialect, config)),
+        _ => Ok((dialect, resolved)),
     }
 }
 
@@ -251,9 +277,14 @@ pub fn expected(
 /// - if no dialect matches the names,
 /// - if tensors are missing, unexpected or misshapen; all of them are reported together, before any
 ///   elements are read,
-/// - if the number of classes is wrong, or
-/// - if elements cannot be read.
+/// - if the number of classes is wrong,
+/// - if elements cannot be read, or
+/// - if the options do not fit the network.
 pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
+    load_with(source, &options)
+}
+
+fn load_with(source: &dyn Source, options: &ReadOptions) -> Result<Loaded> {
     let tensors = Tensors::of(source);
     if options.dialect.is_none()
         && detect(&tensors).is_none()
@@ -262,14 +293,16 @@ pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
         return result;
     }
     let matched = match_tensors(&tensors, options).map_err(|e| e.at(source.label()))?;
-    let MatchedTensors { dialect, config, layout, parameters } = matched;
+    let MatchedTensors { dialect, resolved, layout, parameters } = matched;
+    let Resolved { config, settings, notes } = resolved;
     let weights = parameters.par_iter().map(|p| {
         let data = source.read(&p.name)?;
         let tensor = layout.read(p.shape, p.part, data).and_then(|t| check_variance(p.part, t));
         let tensor = tensor.map_err(|e| e.at(format!("tensor `{}`", p.name)))?;
         Ok((p.native_name.clone(), ParamRef::new(tensor)))
     });
-    Ok(Loaded { weights: weights.collect::<Result<Weights>>()?, config, dialect })
+    let weights = weights.collect::<Result<Weights>>()?;
+    Ok(Loaded { weights, config, dialect, settings, notes })
 }
 
 /// Rejects negative running variances, which mean that the file is damaged or that the tensor is
@@ -304,12 +337,12 @@ const MAX_PREFIXES: usize = 8;
 /// `None` if they still match no dialect after `max_prefixes`.
 fn load_without_prefix(
     source: &dyn Source,
-    options: ReadOptions,
+    options: &ReadOptions,
     max_prefixes: usize,
 ) -> Option<Result<Loaded>> {
     let unprefixed = Unprefixed::new(source).filter(|_| max_prefixes > 0)?;
     if detect(&Tensors::of(&unprefixed)).is_some() {
-        Some(load(&unprefixed, options))
+        Some(load_with(&unprefixed, options))
     } else {
         load_without_prefix(&unprefixed, options, max_prefixes - 1)
     }
@@ -318,20 +351,20 @@ fn load_without_prefix(
 /// The tensors of a file, matched to the parameters of a network.
 struct MatchedTensors {
     dialect: &'static dyn Dialect,
-    config: Config,
+    resolved: Resolved,
     layout: KernelLayout,
     parameters: Vec<ExpectedTensor>,
 }
 
-fn match_tensors(tensors: &Tensors, options: ReadOptions) -> Result<MatchedTensors> {
-    let (dialect, config) = identify(tensors, options)?;
+fn match_tensors(tensors: &Tensors, options: &ReadOptions) -> Result<MatchedTensors> {
+    let (dialect, resolved) = resolve(tensors, options)?;
     let layout = dialect.layout(tensors);
-    let mut parameters = expected(dialect, &config, layout)?;
+    let mut parameters = expected(dialect, &resolved.config, layout)?;
     for parameter in &mut parameters {
         parameter.name = dialect.stored_name(tensors, std::mem::take(&mut parameter.name));
     }
     check_tensors(dialect, tensors, &parameters)?;
-    Ok(MatchedTensors { dialect, config, layout, parameters })
+    Ok(MatchedTensors { dialect, resolved, layout, parameters })
 }
 
 /// Reports all missing, misshapen and unexpected tensors.

@@ -69,6 +69,10 @@ impl Dialect for Smp {
         })
     }
 
+    fn rates_follow_stride(&self) -> bool {
+        false
+    }
+
     fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));

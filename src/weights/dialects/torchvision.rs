@@ -59,6 +59,10 @@ impl Dialect for Torchvision {
         })
     }
 
+    fn rates_follow_stride(&self) -> bool {
+        false
+    }
+
     fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {

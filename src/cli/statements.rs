@@ -1,0 +1,108 @@
+//! Options that state what a weight file cannot.
+
+use super::args::output_stride;
+use super::console::say;
+use crate::models::{OutputActivation, PaddingRule};
+use crate::segmenter::Model;
+use crate::weights::statements::{Normalization, Statements};
+
+/// What a weight file cannot state about its network.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct StatementArgs {
+    #[command(flatten)]
+    conventions: ConventionArgs,
+
+    /// Normalization of pixels from 0 to 1: imagenet, tensorflow (-1 to 1), unit (0 to 1), or
+    /// MEAN/STD, such as 0.485,0.456,0.406/0.229,0.224,0.225
+    #[arg(long, help_heading = HEADING, value_name = "NAME|MEAN/STD")]
+    preprocess: Option<Normalization>,
+
+    /// How the outputs become probabilities: softmax (one class for each pixel) or sigmoid (every
+    /// output by itself; below all of them is the background)
+    #[arg(long, help_heading = HEADING, value_name = "softmax|sigmoid", hide_possible_values = true)]
+    activation: Option<OutputActivation>,
+}
+
+/// Heading of the options. Their defaults are the same for all, so that none repeats them.
+const HEADING: &str =
+    "What a weight file cannot state [default: config.json beside it, else the code base's]";
+
+/// The part of [`StatementArgs`] that also holds for weights that a training starts from.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ConventionArgs {
+    /// Output stride that the network was trained at. Unlike --output-stride it does not change
+    /// --rates
+    #[arg(long, help_heading = HEADING, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
+    trained_stride: Option<usize>,
+
+    /// Atrous rates of the network at the trained output stride, such as 12,24,36
+    #[arg(long, help_heading = HEADING, value_name = "N,...", value_delimiter = ',', value_parser = rate)]
+    rates: Option<Vec<usize>>,
+
+    /// Whether bilinear upsampling aligns the corner pixels
+    #[arg(long, help_heading = HEADING, value_name = "true|false", hide_possible_values = true)]
+    align_corners: Option<bool>,
+
+    /// Padding of the backbone's convolutions: symmetric (PyTorch) or same (TensorFlow)
+    #[arg(long, help_heading = HEADING, value_name = "symmetric|same", hide_possible_values = true)]
+    padding: Option<PaddingName>,
+}
+
+/// The names of [`PaddingRule`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PaddingName {
+    Symmetric,
+    Same,
+}
+
+impl From<PaddingName> for PaddingRule {
+    fn from(name: PaddingName) -> Self {
+        match name {
+            PaddingName::Symmetric => PaddingRule::Symmetric,
+            PaddingName::Same => PaddingRule::TfSame,
+        }
+    }
+}
+
+/// Parses an atrous rate.
+fn rate(text: &str) -> Result<usize, String> {
+    let rate = text.trim().parse().ok().filter(|n| (1..=1 << 16).contains(n));
+    rate.ok_or_else(|| "expected positive integers, such as 12,24,36".to_owned())
+}
+
+impl StatementArgs {
+    /// Returns what is stated.
+    pub(super) fn statements(&self) -> Statements {
+        Statements {
+            preprocess: self.preprocess,
+            activation: self.activation,
+            ..self.conventions.statements()
+        }
+    }
+}
+
+impl ConventionArgs {
+    /// Returns what is stated.
+    pub(super) fn statements(&self) -> Statements {
+        Statements {
+            trained_stride: self.trained_stride,
+            rates: self.rates.clone(),
+            align_corners: self.align_corners,
+            padding: self.padding.map(PaddingRule::from),
+            ..Statements::default()
+        }
+    }
+
+    /// Returns an option that is set.
+    pub(super) fn named(&self) -> Option<&'static str> {
+        let statements = self.statements();
+        statements.properties().first().map(|property| property.option())
+    }
+}
+
+/// Writes the notes about a weight file to standard error.
+pub(super) fn say_notes(model: &Model) {
+    for note in &model.notes {
+        say(&format!("note: {note}"));
+    }
+}

@@ -1,0 +1,148 @@
+//! The `config.json` of segmentation_models_pytorch, as `save_pretrained` writes it.
+
+use super::Normalization;
+use super::library::{
+    Fields, Problem, Stated, contradiction, elsewhere, normalization, refused, same,
+};
+use super::{Statements, timm};
+use crate::models::{Backbone, Config, ConvKind, Decoder, OutputActivation};
+use crate::text::excerpt;
+
+const ADVICE: &str = "resnet18 to resnet152 and mobilenet_v2 are supported";
+
+pub(super) fn check_supported(fields: Fields) -> Result<(), Problem> {
+    if let Some(encoder) = fields.text("encoder_name")?
+        && depth(encoder).is_none()
+        && encoder != "mobilenet_v2"
+    {
+        let reason = encoder.strip_prefix("tu-").and_then(timm::other_arithmetic);
+        let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+        return Err(refused(
+            format!("the encoder `{}` is not supported{reason}", excerpt(encoder)),
+            elsewhere(ADVICE),
+        ));
+    }
+    match fields.count("encoder_depth")? {
+        Some(depth) if depth != 5 => Err(refused(
+            format!("the encoder is cut off after {depth} of its 5 stages (`encoder_depth`)"),
+            elsewhere("encoder_depth 5 is supported"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the depth of SMP's own ResNets, which are torchvision's.
+fn depth(encoder: &str) -> Option<usize> {
+    let depth = encoder.strip_prefix("resnet")?.parse().ok()?;
+    [18, 34, 50, 101, 152].contains(&depth).then_some(depth)
+}
+
+pub(super) fn read(fields: Fields, inferred: &Config) -> Result<Stated, Problem> {
+    let Some(head) = &inferred.head else {
+        return Err(contradiction("head", "a segmentation head", "none").into());
+    };
+    let plus = matches!(head.decoder, Decoder::Plus(_));
+    check_network(fields, inferred, plus)?;
+    let stride = fields.count("encoder_output_stride")?.unwrap_or(if plus { 16 } else { 8 });
+    if stride != 8 && stride != 16 {
+        return Err(format!("its `encoder_output_stride` is {stride}, not 8 or 16").into());
+    }
+    let mut stated = Stated {
+        statements: Statements {
+            trained_stride: Some(stride),
+            rates: Some(fields.counts("decoder_atrous_rates")?.unwrap_or_else(|| vec![12, 24, 36])),
+            preprocess: preprocess(fields)?,
+            ..Statements::default()
+        },
+        aspp_dropout: fields.number("decoder_aspp_dropout")?.map(|p| p as f32),
+        ..Stated::default()
+    };
+    let rates = stated.statements.rates.as_ref().map_or(0, Vec::len);
+    if rates != head.aspp.rates.len() {
+        return Err(contradiction("number of atrous rates", rates, head.aspp.rates.len()).into());
+    }
+    match activation(fields) {
+        Ok(activation) => stated.statements.activation = activation,
+        Err(Problem::Refused(error)) => stated.activation_refused = Some(error),
+        Err(problem) => return Err(problem),
+    }
+    stated.notes.extend(upsampling(fields, if plus { 4 } else { stride })?);
+    Ok(stated)
+}
+
+/// Checks that the file describes the network of the weights.
+fn check_network(fields: Fields, inferred: &Config, plus: bool) -> Result<(), Problem> {
+    let Some(head) = &inferred.head else { return Ok(()) };
+    let class = if plus { "DeepLabV3Plus" } else { "DeepLabV3" };
+    if let Some(stated) = fields.text("_model_class")?
+        && stated != class
+    {
+        return Err(contradiction("`_model_class`", stated, class).into());
+    }
+    if let Some(encoder) = fields.text("encoder_name")? {
+        let fits = match &inferred.backbone {
+            Backbone::ResNet(net) => depth(encoder) == Some(net.depth),
+            Backbone::MobileNetV2(_) => encoder == "mobilenet_v2",
+            _ => false,
+        };
+        if !fits {
+            let actual = inferred.backbone.title();
+            return Err(contradiction("`encoder_name`", encoder, actual).into());
+        }
+    }
+    same("`classes`", fields.count("classes")?, head.channels())?;
+    same("`in_channels`", fields.count("in_channels")?, inferred.input_channels)?;
+    same("`decoder_channels`", fields.count("decoder_channels")?, head.aspp.channels)?;
+    let separable = head.aspp.kind != ConvKind::Plain;
+    match fields.boolean("decoder_aspp_separable")? {
+        Some(stated) if stated != separable => {
+            Err(contradiction("`decoder_aspp_separable`", stated, separable).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the normalization, as the configs of the library's encoders state it.
+fn preprocess(fields: Fields) -> Result<Option<Normalization>, Problem> {
+    let (Some(mean), Some(std)) = (fields.rgb("mean")?, fields.rgb("std")?) else {
+        return Ok(None);
+    };
+    if fields.text("input_space")?.is_some_and(|space| space != "RGB") {
+        return Err("its `input_space` is not RGB".to_owned().into());
+    }
+    let range = fields.0.get("input_range").and_then(|range| range.get(1)?.as_f64());
+    Ok(Some(normalization(mean, std, range.unwrap_or(1.0))?))
+}
+
+/// Returns how the outputs become probabilities. Without an activation the outputs are logits,
+/// and the loss decided what they mean.
+fn activation(fields: Fields) -> Result<Option<OutputActivation>, Problem> {
+    match fields.text("activation")? {
+        None | Some("identity") => Ok(None),
+        Some("sigmoid") => Ok(Some(OutputActivation::Sigmoid)),
+        // The largest probability and the largest logit are of the same class.
+        Some("softmax" | "softmax2d" | "logsoftmax" | "argmax" | "argmax2d") => {
+            Ok(Some(OutputActivation::Softmax))
+        }
+        Some(other) => Err(refused(
+            format!("the activation `{}` is not supported", excerpt(other)),
+            elsewhere("state what it is with --activation softmax or sigmoid"),
+        )),
+    }
+}
+
+/// Checks the final upsampling. `natural` is the factor from the logits to the image's size.
+fn upsampling(fields: Fields, natural: usize) -> Result<Option<String>, Problem> {
+    match fields.count("upsampling")? {
+        Some(1) => Ok(Some(format!(
+            "`upsampling` is 1 in config.json: the network returns logits at 1/{natural} of the image's size, which are enlarged here to the image's size"
+        ))),
+        Some(factor) if factor != natural => Err(refused(
+            format!(
+                "the network's output has {factor}/{natural} of the image's size (`upsampling` {factor})"
+            ),
+            elsewhere(&format!("`upsampling` {natural} and 1 are supported")),
+        )),
+        _ => Ok(None),
+    }
+}
