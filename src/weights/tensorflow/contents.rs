@@ -1,0 +1,180 @@
+//! The tensors of a graph under the names that they have in the network's checkpoint, and the config
+//! in the metadata.
+
+use super::super::dialects::{self, KernelLayout};
+use super::super::raw::{Contents, RawTensor, Storage};
+use super::graph::{Constant, Data, Graph};
+use super::layers::KernelDims;
+use super::matching::{self, Matched};
+use super::outline::{Normalization, Outline};
+use super::structure;
+use super::walk::{self, constant_sizes};
+use crate::error::{Error, Result, error};
+use crate::geometry::Size;
+use crate::graph::Part;
+use crate::models::{Backbone, CONFIG_KEY, Config, PadRule, Preprocessing};
+
+/// Maximum number of image sizes that are tried for a graph that does not state its own.
+const MAX_SIZES: usize = 8;
+/// Largest image side that is tried.
+const MAX_SIDE: usize = 1 << 13;
+
+/// Interprets a graph as a network of the `tensorflow` dialect.
+///
+/// # Errors
+/// Returns an error if the graph is not one of TensorFlow's DeepLab networks, or if it differs from
+/// what the network would compute here.
+pub(super) fn contents(graph: &Graph) -> Result<Contents> {
+    let outline = Outline::of(graph)?;
+    let mut first_error = None;
+    let sizes = image_sizes(graph, &outline);
+    for &size in &sizes {
+        match interpret(graph, &outline, size) {
+            Ok((mut config, matched)) => {
+                let mut notes = Vec::new();
+                config.preprocess =
+                    preprocessing(&config.backbone, &outline.normalization, size, &mut notes)?;
+                let mut contents = tensors(graph, &config, &matched)?;
+                contents.metadata.insert(CONFIG_KEY.to_owned(), config.to_json());
+                contents.notes = notes;
+                return Ok(contents);
+            }
+            Err(e) => _ = first_error.get_or_insert(e),
+        }
+    }
+    Err(first_error.unwrap_or_else(|| error!(Weights, "the size of the image is not known")))
+}
+
+fn interpret(graph: &Graph, outline: &Outline, size: Size) -> Result<(Config, Vec<Matched>)> {
+    let channels = stem_channels(graph, outline);
+    let layers = walk::layers(graph, outline, size, channels)?;
+    let config = structure::config(graph, &layers)?;
+    let matched = matching::parameters(graph, &layers, &config)?;
+    Ok((config, matched))
+}
+
+/// Returns the channels of the image, from the kernel of the first convolution.
+fn stem_channels(graph: &Graph, outline: &Outline) -> usize {
+    outline
+        .stem_kernel(graph)
+        .and_then(|constant| constant.dims.get(if constant.is_tflite { 3 } else { 2 }).copied())
+        .unwrap_or(3)
+}
+
+/// Returns the sizes that the image can have: that of the graph, or else sizes that fit those that
+/// values are resized to.
+fn image_sizes(graph: &Graph, outline: &Outline) -> Vec<Size> {
+    if let Some(size) = outline.size {
+        return vec![size];
+    }
+    let (tail, inner) = constant_sizes(graph, outline);
+    let image = |features: Size, stride: usize| features.map(|n| n.saturating_sub(1) * stride + 1);
+    let strides = [16, 8, 4, 32];
+    let scaled = inner.iter().flat_map(|&size| strides.map(|stride| image(size, stride)));
+    let mut sizes: Vec<Size> = Vec::new();
+    for size in tail.into_iter().chain(scaled).chain([Size::square(513)]) {
+        let is_image =
+            (33..=MAX_SIDE).contains(&size.width) && (33..=MAX_SIDE).contains(&size.height);
+        if is_image && !sizes.contains(&size) && sizes.len() < MAX_SIZES {
+            sizes.push(size);
+        }
+    }
+    sizes
+}
+
+/// Returns the preprocessing of a graph.
+fn preprocessing(
+    backbone: &Backbone,
+    normalization: &Normalization,
+    size: Size,
+    notes: &mut Vec<String>,
+) -> Result<Preprocessing> {
+    let mut out = Preprocessing::SYMMETRIC_513;
+    if normalization.is_absent() {
+        notes.push(format!(
+            "the graph does not normalize its input: assuming values from -1 to 1 for {}",
+            backbone.title()
+        ));
+    } else {
+        for c in 0..3 {
+            let (scale, shift) = (normalization.scale[c], normalization.shift[c]);
+            if !(scale.is_normal() && scale > 0.0 && shift.is_finite()) {
+                return Err(error!(
+                    Weights,
+                    "the input is scaled by {scale} and shifted by {shift}"
+                ));
+            }
+            // Constants in a graph are f32: rounding recovers what they were computed from.
+            let round = |value: f64| ((value * 1e6).round() / 1e6) as f32;
+            out.std[c] = round(1.0 / (255.0 * scale));
+            out.mean[c] = round(-shift / (255.0 * scale));
+        }
+    }
+    out.size = Some(size.width.max(size.height));
+    if size.width != size.height {
+        out.pad = PadRule::None;
+        notes.push(format!(
+            "the graph is for images of {size}: images are scaled to their own shape instead"
+        ));
+    }
+    Ok(out)
+}
+
+/// Returns the tensors of matched parameters.
+fn tensors(graph: &Graph, config: &Config, matched: &[Matched]) -> Result<Contents> {
+    let dialect = dialects::find("tensorflow")?;
+    let mut contents = Contents::default();
+    for parameter in matched {
+        let part = parameter.info.role.part;
+        let name = dialect.rename(config, &parameter.info.layer, part).ok_or_else(|| {
+            error!(Weights, "the dialect `tensorflow` has no name for `{}`", parameter.info.name)
+        })?;
+        let constant = &graph.constants[parameter.constant];
+        let depthwise = parameter.info.role.depthwise;
+        let expected = KernelLayout::Hwio.dims(parameter.shape, part, depthwise);
+        let at = |e: Error| e.at(format!("tensor `{name}`"));
+        let (dims, strides) = view(constant, part, depthwise).map_err(at)?;
+        if dims != expected {
+            return Err(at(error!(Weights, "expected {expected:?}, got {dims:?}")));
+        }
+        let Data::Range { start, len, repeated } = constant.data else {
+            return Err(at(error!(Weights, "its elements are stored in an unsupported form")));
+        };
+        let strides = if repeated { Some(vec![0; dims.len()]) } else { strides };
+        let location = super::super::raw::Location::Plain(start);
+        contents.storages.push(Storage { location, len, shard: None });
+        let storage = (contents.storages.len() - 1, 0, len);
+        let axis = |axis: usize| match (constant.is_tflite, part) {
+            // The axes are moved as in `view`: `[o, h, w, i]` and `[1, h, w, c]`.
+            (true, Part::Kernel) => [3, 0, 1, 2][axis.min(3)],
+            _ => axis,
+        };
+        let mut tensor = RawTensor::new(name.clone(), constant.dtype, dims, strides, storage)?;
+        tensor.quantization = constant.quantization.as_ref().map(|q| q.along(axis(q.axis)));
+        contents.tensors.push(tensor);
+    }
+    Ok(contents)
+}
+
+/// Returns the dimensions of a constant in TensorFlow's axis order, and the strides for it.
+fn view(
+    constant: &Constant,
+    part: Part,
+    depthwise: bool,
+) -> Result<(Vec<usize>, Option<Vec<usize>>)> {
+    if part != Part::Kernel {
+        // A vector can have leading axes of one.
+        let count = constant.dims.iter().product();
+        return Ok((vec![count], None));
+    }
+    if !constant.is_tflite {
+        return Ok((constant.dims.clone(), None));
+    }
+    let channels = constant.dims.get(3).copied().unwrap_or(0);
+    let dims = KernelDims::of(constant, depthwise, channels)?;
+    let (kh, kw, i, o) = (dims.height, dims.width, dims.in_channels, dims.out_channels);
+    if depthwise {
+        return Ok((vec![kh, kw, o, 1], None));
+    }
+    Ok((vec![kh, kw, i, o], Some(vec![kw * i, i, 1, kh * kw * i])))
+}
