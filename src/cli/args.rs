@@ -82,11 +82,13 @@ pub(super) fn output_stride() -> impl TypedValueParser<Value = usize> {
         .map(|text| text.parse().expect("invariant: the possible values are numbers"))
 }
 
+/// Help of a weight file that is read.
+pub(super) const WEIGHTS_HELP: &str = "Weight file of any dialect: .safetensors, .pth, .pt, or TensorFlow's .pb, .tflite, .tar.gz or checkpoint (its .index or prefix)";
+
 /// A weight file.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
-    /// Weight file: .safetensors, .pth or .pt, of any dialect (see `atrous inspect`)
-    #[arg(short, long, value_name = "FILE", alias = "model")]
+    #[arg(short, long, value_name = "FILE", alias = "model", help = WEIGHTS_HELP)]
     pub weights: PathBuf,
 
     #[command(flatten)]

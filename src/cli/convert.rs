@@ -1,5 +1,6 @@
 //! `atrous import` and `atrous export`: convert weights between dialects and file formats.
 
+use super::args::WEIGHTS_HELP;
 use super::console::print;
 use super::format::thousands;
 use super::outputs::OutputCheck;
@@ -70,8 +71,7 @@ pub(super) struct ExportArgs {
 /// The file to convert and its result.
 #[derive(Debug, clap::Args)]
 struct Files {
-    /// Weight file: .safetensors, .pth or .pt
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", help = WEIGHTS_HELP)]
     input: PathBuf,
 
     /// File to write: .safetensors, or .pth or .pt for `torch.load`

@@ -1,6 +1,6 @@
 //! `atrous inspect`: describe a weight file.
 
-use super::args::{Network, NetworkArgs, fixed_size};
+use super::args::{Network, NetworkArgs, WEIGHTS_HELP, fixed_size};
 use super::console::{print, print_json};
 use super::format::{mib, table, thousands};
 use crate::error::Result;
@@ -29,8 +29,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Weight file: .safetensors, .pth or .pt, of any dialect
-    #[arg(value_name = "FILE", required_unless_present = "network")]
+    #[arg(value_name = "FILE", required_unless_present = "network", help = WEIGHTS_HELP)]
     weights: Option<PathBuf>,
 
     #[command(flatten)]

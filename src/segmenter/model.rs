@@ -6,7 +6,7 @@ use crate::image::{ClassTable, SizeRule};
 use crate::models::{Config, NetworkGraph, Outputs, PadRule, build_network};
 use crate::passes;
 use crate::tensor::Shape;
-use crate::text::class_name;
+use crate::text::{self, class_name};
 use crate::weights::WeightFile;
 use crate::weights::dialects::{self, Dialect, ReadOptions};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a weight file of any dialect and format (safetensors, `.pth`).
+    /// Reads a weight file of any dialect and format (safetensors, `.pth`, and TensorFlow's frozen
+    /// graphs, checkpoints, TFLite files and archives of these). What was assumed is logged.
     ///
     /// # Errors
     /// Returns an error if the file is corrupt, its parameter names match no known dialect, or its
@@ -52,6 +53,9 @@ impl Model {
 
     fn load(file: &WeightFile, options: ReadOptions) -> Result<Self> {
         let loaded = dialects::load(file, options)?;
+        for note in file.notes() {
+            log::warn!("{}: {note}", text::path(file.path()));
+        }
         Ok(Self {
             config: loaded.config,
             weights: loaded.weights,

@@ -1,18 +1,9 @@
 //! Files as their authors published them, compared with the same weights in safetensors.
 
 use crate::support::{Rng, data};
+use crate::{difference, logits};
 use atrous::Model;
-use atrous::engine::exec::{Device, Runner};
-use atrous::engine::models::Outputs;
-use atrous::engine::passes::optimize;
-use atrous::engine::{Shape, Tensor};
-
-/// Returns the logits of a model for an image.
-fn logits(model: &Model, image: &Tensor) -> Vec<f32> {
-    let network = model.network(image.shape(), &Outputs::default()).unwrap();
-    let runner = Runner::new(&Device::Cpu, optimize(network.graph).unwrap()).unwrap();
-    runner.run(&[("input", image)]).unwrap()[0].f32().to_vec()
-}
+use atrous::engine::Shape;
 
 /// Compares the logits of two files of the same network, which has output stride 8 in the graph; the
 /// names alone do not state that.
@@ -28,9 +19,8 @@ fn compare(foreign: &str, own: &str, size: usize, classes: usize) {
     expected.config.preprocess.size = Some(size);
     assert_eq!(foreign.config, expected.config);
     let image = Rng(7).tensor(Shape::new(1, size, size, 3));
-    let (a, b) = (logits(&foreign, &image), logits(&expected, &image));
-    let largest = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(a.len() == b.len() && largest <= 1e-3, "{largest}");
+    let largest = difference(&logits(&foreign, &image), &logits(&expected, &image));
+    assert!(largest <= 1e-3, "{largest}");
 }
 
 #[test]

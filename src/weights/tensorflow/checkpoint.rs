@@ -102,6 +102,10 @@ impl Reader {
     fn finish(self, locate: Locate) -> Result<Contents> {
         let total = self.num_shards.unwrap_or(0);
         let mut contents = Contents { ignored: self.ignored, ..Contents::default() };
+        contents.notes.push(
+            "a checkpoint has no graph: assuming output stride 16, atrous rates of multiples of 6, and values from -1 to 1"
+                .to_owned(),
+        );
         let mut opened: Vec<Option<usize>> = vec![None; total];
         for entry in self.entries {
             let shard = match opened[entry.shard] {

@@ -3,7 +3,7 @@
 
 use super::super::dialects::{self, KernelLayout};
 use super::super::raw::{Contents, RawTensor, Storage};
-use super::graph::{Constant, Data, Graph};
+use super::graph::{Constant, Data, Graph, Op, address};
 use super::layers::KernelDims;
 use super::matching::{self, Matched};
 use super::outline::{Normalization, Outline};
@@ -13,6 +13,7 @@ use crate::error::{Error, Result, error};
 use crate::geometry::Size;
 use crate::graph::Part;
 use crate::models::{Backbone, CONFIG_KEY, Config, PadRule, Preprocessing};
+use crate::text::excerpt;
 
 /// Maximum number of image sizes that are tried for a graph that does not state its own.
 const MAX_SIZES: usize = 8;
@@ -32,6 +33,7 @@ pub(super) fn contents(graph: &Graph) -> Result<Contents> {
         match interpret(graph, &outline, size) {
             Ok((mut config, matched)) => {
                 let mut notes = Vec::new();
+                notes.extend(unknown_input(graph, &outline.normalization)?);
                 config.preprocess =
                     preprocessing(&config.backbone, &outline.normalization, size, &mut notes)?;
                 let mut contents = tensors(graph, &config, &matched)?;
@@ -80,6 +82,27 @@ fn image_sizes(graph: &Graph, outline: &Outline) -> Vec<Size> {
         }
     }
     sizes
+}
+
+/// Returns a note on an operation between the graph's input and its normalization.
+///
+/// # Errors
+/// Returns an error if it changes the order of the channels.
+fn unknown_input(graph: &Graph, normalization: &Normalization) -> Result<Option<String>> {
+    let Some(node) = normalization.unknown.map(|unknown| &graph.nodes[unknown]) else {
+        return Ok(None);
+    };
+    let what = match &node.op {
+        Op::Other(name) => excerpt(name),
+        Op::Concat(_) => "Concat".to_owned(),
+        _ => "an operation".to_owned(),
+    };
+    if ["Reverse", "Concat", "Transpose", "Gather"].iter().any(|part| what.contains(part)) {
+        return Err(error!(Weights, "`{what}` in front of the network changes the channels")
+            .at(address(node))
+            .advice("export the network without its preprocessing"));
+    }
+    Ok(Some(format!("`{what}` in front of the network is not reproduced ({})", address(node))))
 }
 
 /// Returns the preprocessing of a graph.

@@ -92,6 +92,7 @@ pub(super) enum Arithmetic {
     Mul,
     Div,
     FloorDiv,
+    FloorMod,
     Maximum,
     Minimum,
 }
@@ -104,6 +105,7 @@ impl Arithmetic {
             Self::Mul => a * b,
             Self::Div => a / b,
             Self::FloorDiv => (a / b).floor(),
+            Self::FloorMod => a - b * (a / b).floor(),
             Self::Maximum => a.max(b),
             Self::Minimum => a.min(b),
         }

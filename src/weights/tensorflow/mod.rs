@@ -23,6 +23,7 @@ mod graph;
 mod graph_def;
 mod layers;
 mod matching;
+mod numbers;
 mod operations;
 mod outline;
 mod proto;

@@ -68,6 +68,7 @@ fn arithmetic(name: &str) -> Option<Arithmetic> {
         "Mul" => Arithmetic::Mul,
         "RealDiv" | "Div" => Arithmetic::Div,
         "FloorDiv" => Arithmetic::FloorDiv,
+        "FloorMod" => Arithmetic::FloorMod,
         "Maximum" => Arithmetic::Maximum,
         "Minimum" => Arithmetic::Minimum,
         _ => return None,

@@ -28,12 +28,14 @@ pub(super) struct Outline {
 }
 
 /// Normalization of an image: `x * scale + shift` for each of the three channels.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Normalization {
     pub scale: [f64; 3],
     pub shift: [f64; 3],
     /// Whether the graph's input is bytes.
     pub is_integer: bool,
+    /// Node in front of the normalization that is not understood.
+    pub unknown: Option<usize>,
 }
 
 impl Normalization {
@@ -182,7 +184,8 @@ fn image(graph: &Graph, stem: usize) -> Result<usize> {
 
 /// Follows the image from the first convolution back to the graph's input.
 fn normalization(graph: &Graph, image: usize) -> (Normalization, Vec<usize>, Option<Size>) {
-    let mut out = Normalization { scale: [1.0; 3], shift: [0.0; 3], is_integer: false };
+    let (scale, shift) = ([1.0; 3], [0.0; 3]);
+    let mut out = Normalization { scale, shift, is_integer: false, unknown: None };
     let (mut same_size, mut size) = (vec![image], None);
     let (mut at, mut is_same) = (image, true);
     for _ in 0..MAX_STEPS {
@@ -190,7 +193,10 @@ fn normalization(graph: &Graph, image: usize) -> (Normalization, Vec<usize>, Opt
         let input = match &node.op {
             Op::Arithmetic(arithmetic) => match step(graph, at, *arithmetic, &mut out) {
                 Some(input) => input,
-                None => break,
+                None => {
+                    out.unknown = Some(at);
+                    break;
+                }
             },
             Op::Placeholder { dims, is_integer } => {
                 out.is_integer = *is_integer;
@@ -216,7 +222,10 @@ fn normalization(graph: &Graph, image: usize) -> (Normalization, Vec<usize>, Opt
                     None => break,
                 }
             }
-            _ => break,
+            _ => {
+                out.unknown = Some(at);
+                break;
+            }
         };
         at = input;
         if is_same {

@@ -147,11 +147,8 @@ impl<'a> Structure<'a> {
     fn parts(&self) -> Result<Parts> {
         let mut at = self.above(self.source(self.logits))?;
         let mut convs = Vec::new();
-        loop {
-            match &self.layers[at].kind {
-                Kind::Conv(conv) => convs.push((at, *conv)),
-                _ => break,
-            }
+        while let Kind::Conv(conv) = self.layers[at].kind {
+            convs.push((at, conv));
             at = self.above(at)?;
             if convs.len() > 64 {
                 return Err(error!(Weights, "no ASPP was found above the logits"));
@@ -360,7 +357,7 @@ impl<'a> Structure<'a> {
             within[i]
                 && match &self.layers[i].kind {
                     Kind::Conv(Conv { window, .. }) | Kind::Pool { window, .. } => {
-                        window.is_same && window.stride > 1
+                        window.is_same && window.stride > 1 && window.kernel.height > 1
                     }
                     _ => false,
                 }

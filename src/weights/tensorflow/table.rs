@@ -44,22 +44,24 @@ pub(super) fn entries(
     let _metadata = Handle::read(&mut rest)?;
     let index = Handle::read(&mut rest)?;
     let mut count = 0;
+    let mut check = || {
+        count += 1;
+        if count > MAX_ENTRIES {
+            return Err(error!(Weights, "more than {MAX_ENTRIES} entries are not supported"));
+        }
+        Ok(())
+    };
     let mut handles = Vec::new();
-    let mut counted =
-        |key: &[u8], value: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>| {
-            count += 1;
-            if count > MAX_ENTRIES {
-                return Err(error!(Weights, "more than {MAX_ENTRIES} entries are not supported"));
-            }
-            visit(key, value)
-        };
-    block_entries(&block(table, index)?, |key, mut value| {
-        counted(key, &[], &mut |_, _| Ok(()))?;
+    block_entries(&block(table, index)?, |_, mut value| {
+        check()?;
         handles.push(Handle::read(&mut value)?);
         Ok(())
     })?;
     for handle in handles {
-        block_entries(&block(table, handle)?, |key, value| counted(key, value, &mut visit))?;
+        block_entries(&block(table, handle)?, |key, value| {
+            check()?;
+            visit(key, value)
+        })?;
     }
     Ok(())
 }

@@ -110,11 +110,36 @@ impl Reader<'_> {
             dims = table.ints(0, MAX_LIST)?;
         }
         let dims = dims.into_iter().map(|d| usize::try_from(d).ok().filter(|&d| d > 0)).collect();
-        let is_integer = !matches!(table.byte(1)?, 0 | 1 | 10 | 18);
+        // Bytes are pixels. Signed ones are what the caller makes of them.
+        let is_integer = table.byte(1)? == 3;
         let name = self.name(index)?;
-        let node = self.push(&name, Op::Placeholder { dims, is_integer }, Vec::new());
+        let mut node = self.push(&name, Op::Placeholder { dims, is_integer }, Vec::new());
+        if let (true, Some(q)) = (is_integer, quantization(&table, StoredDType::U8)?)
+            && let (&[scale], &[zero_point]) = (&q.scales[..], &q.zero_points[..])
+        {
+            for (op, value) in
+                [(Arithmetic::Sub, zero_point as f64), (Arithmetic::Mul, f64::from(scale))]
+            {
+                let constant = self.number(&name, value);
+                node = self.push(&name, Op::Arithmetic(op), vec![node, constant]);
+            }
+        }
         self.of_tensor[index] = Some(node);
         Ok(())
+    }
+
+    /// Adds a number that the file does not store as a tensor.
+    fn number(&mut self, name: &str, value: f64) -> usize {
+        self.graph.constants.push(Constant {
+            dtype: StoredDType::F32,
+            dims: Vec::new(),
+            data: Data::Values,
+            small: Some(vec![value]),
+            quantization: None,
+            is_tflite: true,
+        });
+        let id = self.graph.constants.len() - 1;
+        self.push(name, Op::Constant(id), Vec::new())
     }
 
     /// Returns the node of a tensor that an operator reads.

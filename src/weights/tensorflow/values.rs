@@ -2,6 +2,7 @@
 
 use super::graph::{Arithmetic, Axis, Op, SliceMasks, WindowRule};
 use super::layers::{Conv, KernelDims, Kind, Window, image_shape};
+use super::numbers::Numbers;
 use super::walk::{Pending, Value, View, Walk, unsupported};
 use crate::error::{Result, error};
 use crate::geometry::{Padding, Size};
@@ -21,7 +22,7 @@ pub(super) fn evaluate(walk: &mut Walk, at: usize, op: &Op, inputs: &[Value]) ->
             _ => {
                 let numbers = numbers(walk).and_then(|mut all| all.pop());
                 let numbers = numbers.ok_or_else(|| error!(Weights, "its value is not known"))?;
-                Ok(Value::Numbers(numbers.into_iter().map(f64::trunc).collect()))
+                Ok(Value::Numbers(numbers.truncated()))
             }
         },
         Op::Shape => match first {
@@ -36,11 +37,14 @@ pub(super) fn evaluate(walk: &mut Walk, at: usize, op: &Op, inputs: &[Value]) ->
         Op::StridedSlice(masks) => strided_slice(numbers(walk), *masks),
         Op::Pack => {
             let all = numbers(walk).ok_or_else(|| error!(Weights, "its values are not known"))?;
-            Ok(Value::Numbers(all.concat()))
+            Ok(Value::Numbers(Numbers::pack(all)?))
         }
         Op::Reshape => reshape(walk, first),
         Op::Arithmetic(arithmetic) => match numbers(walk) {
-            Some(all) => arithmetic_numbers(*arithmetic, &all),
+            Some(all) => match &all[..] {
+                [a, b] => Ok(Value::Numbers(Numbers::combine(*arithmetic, a, b)?)),
+                _ => Err(error!(Weights, "expected two inputs")),
+            },
             None => arithmetic_layers(walk, at, *arithmetic, inputs),
         },
         Op::Concat(axis) => concat(walk, at, *axis, inputs, numbers(walk)),
@@ -50,7 +54,7 @@ pub(super) fn evaluate(walk: &mut Walk, at: usize, op: &Op, inputs: &[Value]) ->
 }
 
 fn shape_numbers(shape: Shape) -> Value {
-    Value::Numbers([shape.n, shape.h, shape.w, shape.c].map(|n| n as f64).to_vec())
+    Value::Numbers(Numbers::list([shape.n, shape.h, shape.w, shape.c].map(|n| n as f64).to_vec()))
 }
 
 /// Returns the value of a node that is a layer or a part of one.
@@ -267,7 +271,8 @@ fn pool(
 }
 
 fn mean(walk: &mut Walk, at: usize, x: usize, axes: Option<&Value>) -> Result<Value> {
-    let numbers = axes.and_then(|axes| walk.numbers(axes)).unwrap_or_default();
+    let numbers = axes.and_then(|axes| walk.numbers(axes));
+    let numbers = numbers.map(|numbers| numbers.values).unwrap_or_default();
     let mut axes: Vec<i64> =
         numbers.iter().map(|&n| if n < 0.0 { n as i64 + 4 } else { n as i64 }).collect();
     axes.sort_unstable();
@@ -288,38 +293,19 @@ fn reshape(walk: &Walk, first: Option<&Value>) -> Result<Value> {
             }
             Err(error!(Weights, "a change of axes is not supported in a network"))
         }
-        Some(value) => Ok(value.clone()),
+        Some(Value::Numbers(numbers)) => Ok(Value::Numbers(numbers.clone().flat())),
+        Some(Value::Constant(id)) => Ok(Value::Constant(*id)),
+        Some(_) => Err(error!(Weights, "a change of axes of the image")),
         None => Err(error!(Weights, "it has no input")),
     }
 }
 
-fn strided_slice(inputs: Option<Vec<Vec<f64>>>, masks: SliceMasks) -> Result<Value> {
-    let known = inputs.ok_or_else(|| error!(Weights, "its values are not known"))?;
-    let slice = || {
-        let [x, begin, end, stride] = &known[..] else { return None };
-        let (&[begin], &[end], &[stride]) = (&begin[..], &end[..], &stride[..]) else {
-            return None;
-        };
-        let len = x.len() as f64;
-        let index = |i: f64| (if i < 0.0 { i + len } else { i }).clamp(0.0, len) as usize;
-        let begin = if masks.begin & 1 == 1 { 0 } else { index(begin) };
-        if masks.shrink & 1 == 1 {
-            return Some(vec![*x.get(begin)?]);
-        }
-        let end = if masks.end & 1 == 1 { x.len() } else { index(end) };
-        (stride == 1.0).then(|| x.get(begin..end).map(<[f64]>::to_vec))?
-    };
-    slice().map(Value::Numbers).ok_or_else(|| error!(Weights, "the slice is not supported"))
-}
-
-fn arithmetic_numbers(op: Arithmetic, inputs: &[Vec<f64>]) -> Result<Value> {
-    let [a, b] = inputs else { return Err(error!(Weights, "expected two inputs")) };
-    let len = a.len().max(b.len());
-    if !(a.len() == len || a.len() == 1) || !(b.len() == len || b.len() == 1) {
-        return Err(error!(Weights, "the lengths of its inputs differ"));
+fn strided_slice(inputs: Option<Vec<Numbers>>, masks: SliceMasks) -> Result<Value> {
+    match inputs.as_deref() {
+        Some([x, begin, end, stride]) => Ok(Value::Numbers(x.slice(begin, end, stride, masks)?)),
+        Some(_) => Err(error!(Weights, "expected four inputs")),
+        None => Err(error!(Weights, "its values are not known")),
     }
-    let at = |list: &[f64], i: usize| list[if list.len() == 1 { 0 } else { i }];
-    Ok(Value::Numbers((0..len).map(|i| op.apply(at(a, i), at(b, i))).collect()))
 }
 
 fn arithmetic_layers(
@@ -365,27 +351,27 @@ fn arithmetic_layers(
 fn concat(
     walk: &mut Walk,
     at: usize,
-    axis: Axis,
+    place: Axis,
     inputs: &[Value],
-    numbers: Option<Vec<Vec<f64>>>,
+    numbers: Option<Vec<Numbers>>,
 ) -> Result<Value> {
-    let (parts, axis) = match (axis, inputs) {
+    let (parts, axis) = match (place, inputs) {
         (Axis::Value(axis), _) => (inputs, Some(axis as f64)),
         (Axis::First, [axis, parts @ ..]) | (Axis::Last, [parts @ .., axis]) => {
-            (parts, walk.numbers(axis).and_then(|axis| axis.first().copied()))
+            (parts, walk.numbers(axis).and_then(|axis| axis.values.first().copied()))
         }
         _ => return Err(error!(Weights, "it has no inputs")),
     };
     if let Some(mut lists) = numbers {
-        match (inputs.len() - parts.len(), matches!(parts.first(), Some(Value::Layer(_)))) {
-            (1, false) if matches!(inputs.first(), Some(first) if std::ptr::eq(first, &parts[0])) =>
-            {
-                lists.pop();
-            }
-            (1, false) => _ = lists.remove(0),
-            _ => {}
+        match place {
+            Axis::First => _ = lists.remove(0),
+            Axis::Last => _ = lists.pop(),
+            Axis::Value(_) => {}
         }
-        return Ok(Value::Numbers(lists.concat()));
+        if axis != Some(0.0) {
+            return Err(error!(Weights, "a concatenation along another axis than the first"));
+        }
+        return Ok(Value::Numbers(Numbers::concat(lists)?));
     }
     if !matches!(axis, Some(3.0 | -1.0)) {
         return Err(error!(Weights, "a concatenation along another axis than the channels"));

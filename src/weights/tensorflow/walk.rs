@@ -4,8 +4,9 @@
 //! and cycles are harmless. What is not supported makes a value unknown, with the reason; only if
 //! the logits become unknown, that is an error.
 
-use super::graph::{Graph, MAX_SMALL, Op, address};
+use super::graph::{Graph, Op, address};
 use super::layers::{Kind, Layer, image_shape};
+use super::numbers::Numbers;
 use super::outline::Outline;
 use crate::error::{Error, Result, error};
 use crate::geometry::{Padding, Size};
@@ -20,8 +21,8 @@ const MAX_LAYERS: usize = 1 << 12;
 pub(super) enum Value {
     /// A constant with this position.
     Constant(usize),
-    /// A few known numbers: sizes, axes, paddings.
-    Numbers(Vec<f64>),
+    /// A few known numbers.
+    Numbers(Numbers),
     /// The output of a layer.
     Layer(View),
     /// Something with the size of the image.
@@ -119,9 +120,6 @@ impl<'g> Walk<'g> {
         }
         let node = &self.graph.nodes[at];
         match super::values::evaluate(self, at, &node.op, &inputs) {
-            Ok(Value::Numbers(numbers)) if numbers.len() > MAX_SMALL => {
-                self.unknown(error!(Weights, "{} numbers are too many", numbers.len()), at)
-            }
             Ok(value) => value,
             Err(reason) => match inputs.iter().find(|value| matches!(value, Value::Unknown(_))) {
                 Some(unknown) => unknown.clone(),
@@ -174,10 +172,10 @@ impl<'g> Walk<'g> {
     }
 
     /// Returns a value as a few numbers. `None` if it is something else.
-    pub fn numbers(&self, value: &Value) -> Option<Vec<f64>> {
+    pub fn numbers(&self, value: &Value) -> Option<Numbers> {
         match value {
-            Value::Numbers(numbers) if numbers.len() <= MAX_SMALL => Some(numbers.clone()),
-            Value::Constant(id) => self.graph.constants[*id].small.clone(),
+            Value::Numbers(numbers) => Some(numbers.clone()),
+            Value::Constant(id) => Numbers::of(&self.graph.constants[*id]),
             _ => None,
         }
     }
@@ -186,8 +184,9 @@ impl<'g> Walk<'g> {
     pub fn integers(&self, value: Option<&Value>, what: &str) -> Result<Vec<usize>> {
         let numbers = value.and_then(|value| self.numbers(value));
         let integers = numbers.and_then(|numbers| {
-            let integer = |n: f64| (n >= 0.0 && n <= 1e6 && n.fract() == 0.0).then_some(n as usize);
-            numbers.into_iter().map(integer).collect::<Option<Vec<_>>>()
+            let integer =
+                |n: f64| ((0.0..=1e6).contains(&n) && n.fract() == 0.0).then_some(n as usize);
+            numbers.values.into_iter().map(integer).collect::<Option<Vec<_>>>()
         });
         integers.ok_or_else(|| error!(Weights, "its {what} could not be determined"))
     }
