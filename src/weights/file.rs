@@ -230,6 +230,10 @@ impl WeightFile {
     /// Reads the elements from the first to the last that a tensor uses, in storage order.
     fn span(&self, tensor: &RawTensor) -> Result<Vec<f32>> {
         let mut values = reserve(tensor.span)?;
+        if let Some(value) = tensor.fill {
+            values.resize(tensor.span, value);
+            return Ok(values);
+        }
         let bytes = tensor.span * tensor.dtype.size();
         let storage = &self.contents.storages[tensor.storage];
         match &storage.location {

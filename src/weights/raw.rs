@@ -30,6 +30,8 @@ pub struct RawTensor {
     pub(super) len: usize,
     /// How integers represent real numbers. `None` if the elements are the values.
     pub(super) quantization: Option<Arc<Quantization>>,
+    /// The value of all elements, if they are not in the file.
+    pub(super) fill: Option<f32>,
 }
 
 impl RawTensor {
@@ -87,7 +89,18 @@ impl RawTensor {
                 format_bytes(available)
             )));
         }
-        Ok(Self { name, dtype, dims, storage, offset, strides, span, len, quantization: None })
+        Ok(Self {
+            name,
+            dtype,
+            dims,
+            storage,
+            offset,
+            strides,
+            span,
+            len,
+            quantization: None,
+            fill: None,
+        })
     }
 
     /// Returns the name in the file.

@@ -1,7 +1,7 @@
 """Files written by TensorFlow itself: frozen graphs, checkpoints, TFLite. Writes tensorflow/*.
 
 The networks are TensorFlow's DeepLab, written anew with plain operations under the names of its code. Kernels are small multiples of a
-power of two, so that the archives are small; batch norms are calibrated layer by layer on the input.
+power of two, so that the archives are small; the statistics of batch norms are those of the input.
 
     python tensorflow_files.py                  the small files that are committed
     python tensorflow_files.py --large DIR      Xception-65 and ResNet-50 (beta) at full width, to compare by hand
@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 from safetensors.numpy import save_file
+from tensorflow.python.tools import optimize_for_inference_lib
 
 v1 = tf.compat.v1
 v1.disable_eager_execution()
@@ -34,8 +35,9 @@ def rng(name):
 class Net:
     """Layers with the names of slim. `atrous`: "dilations" or "batch" (SpaceToBatchND, as TensorFlow 1 wrote it)."""
 
-    def __init__(self, atrous="dilations", folded=False):
-        self.variables, self.norms, self.atrous, self.folded = [], [], atrous, folded
+    def __init__(self, atrous="dilations", statistics=None):
+        """Without statistics the norms use those of their input, which are then in `measured`."""
+        self.variables, self.atrous, self.statistics, self.measured = [], atrous, statistics, {}
 
     def variable(self, name, value):
         var = v1.get_variable(name, initializer=np.asarray(value, np.float32), use_resource=False)
@@ -79,19 +81,23 @@ class Net:
         n = c if depthwise else out
         signs = 1.0 + 0.25 * rng(scope + "/gamma").integers(-1, 2, n)
         shift = 0.25 * rng(scope + "/beta").integers(-2, 3, n)
-        if self.folded:
-            bias = self.variable(scope + ("/depthwise_bias" if depthwise else "/Conv2D_bias"), shift)
-            self.norms.append((y, None, None, bias))
-            y = tf.nn.bias_add(y, bias)
+        gamma = self.variable(scope + "/BatchNorm/gamma", signs)
+        beta = self.variable(scope + "/BatchNorm/beta", shift)
+        norm = lambda mean, var, training: tf.raw_ops.FusedBatchNormV3(
+            x=y, scale=gamma, offset=beta, mean=mean, variance=var, epsilon=eps, is_training=training, name=scope + "/BatchNorm/FusedBatchNormV3"
+        )
+        if self.statistics is None:
+            out = norm([], [], True)
+            # A single pixel has no variance.
+            self.measured[scope] = (out.batch_mean, out.batch_variance) if y.shape[1:3].num_elements() != 1 else (np.zeros(n), np.ones(n))
+            y = out.y if y.shape[1:3].num_elements() != 1 else tf.nn.bias_add(y * gamma, beta)
         else:
-            gamma = self.variable(scope + "/BatchNorm/gamma", signs)
-            beta = self.variable(scope + "/BatchNorm/beta", shift)
-            mean = self.variable(scope + "/BatchNorm/moving_mean", np.zeros(n))
-            var = self.variable(scope + "/BatchNorm/moving_variance", np.ones(n))
-            self.norms.append((y, mean, var, None))
-            y = tf.raw_ops.FusedBatchNormV3(
-                x=y, scale=gamma, offset=beta, mean=mean, variance=var, epsilon=eps, is_training=False, name=scope + "/BatchNorm/FusedBatchNormV3"
-            ).y
+            m, v = self.statistics[scope]
+            # Few distinct values, which an archive compresses.
+            grid = 2.0 ** np.floor(np.log2(np.sqrt(v.mean()))) / 8
+            mean = self.variable(scope + "/BatchNorm/moving_mean", np.round(m / grid) * grid)
+            var = self.variable(scope + "/BatchNorm/moving_variance", np.maximum(np.round(v / v.mean() * 4) / 4, 0.25) * v.mean().astype(np.float16))
+            y = norm(mean, var, False).y
         return {"relu": tf.nn.relu, "relu6": tf.nn.relu6, None: tf.identity}[relu](y)
 
     def separable(self, scope, x, out, rate=1, relu="relu", eps=1.001e-5, stride=1, explicit=False):
@@ -100,20 +106,6 @@ class Net:
 
     def resize(self, x, size):
         return v1.image.resize_bilinear(x, size, align_corners=True)
-
-    def calibrate(self, session, feed):
-        """Sets the statistics of each norm to those of its input, in order."""
-        for value, mean, var, _ in self.norms:
-            if mean is None:
-                continue
-            out = session.run(value, feed)
-            m, s = out.mean((0, 1, 2)), out.var((0, 1, 2))
-            if s.mean() < 1e-6:
-                continue  # A single pixel.
-            # Few distinct values, which an archive compresses.
-            grid = 2.0 ** np.floor(np.log2(np.sqrt(s.mean() + 1e-6))) / 8
-            mean.load(np.round(m / grid) * grid, session)
-            var.load(np.maximum(np.round(s / s.mean() * 4) / 4, 0.25) * s.mean().astype(np.float16).astype(np.float32), session)
 
 
 def stride_plan(at, output_stride):
@@ -224,7 +216,7 @@ def head(net, low, x, size, classes, rates, depth, low_depth, plus, dynamic=Fals
         y = net.separable("decoder/decoder_conv0", tf.concat(parts, 3), depth)
         y = net.separable("decoder/decoder_conv1", y, depth)
     kernel = net.kernel("logits/semantic/weights", (1, 1, depth, classes), depth)
-    bias = net.variable("logits/semantic/" + ("Conv2D_bias" if net.folded else "biases"), 0.25 * rng("logits").integers(-3, 4, classes))
+    bias = net.variable("logits/semantic/biases", 0.25 * rng("logits").integers(-3, 4, classes))
     logits = tf.nn.bias_add(tf.nn.conv2d(y, kernel, 1, "SAME"), bias, name="logits/semantic/BiasAdd")
     return logits, tf.argmax(net.resize(logits, size), 3, name="SemanticPredictions")
 
@@ -236,16 +228,25 @@ def image(size):
     return (blocks + rng("noise").integers(0, 56, (1, h, w, 3))).astype(np.uint8)
 
 
-def build(backbone, size, output_stride, classes, rates, depth, low_depth, plus, atrous, folded=False, grid=(1, 1, 1), dynamic=False, raw=False):
-    """Returns the net, the placeholder, the logits and the labels."""
-    v1.reset_default_graph()
-    net = Net(atrous, folded)
-    shape = [1, None, None, 3] if dynamic else [1, *size, 3]
-    x = v1.placeholder(tf.float32 if raw else tf.uint8, shape, "input" if raw else "ImageTensor")
-    y = tf.cast(x, tf.float32)
-    y = y if raw else (2.0 / 255.0) * y - 1.0
-    low, features = backbone(net, y, output_stride)
-    logits, labels = head(net, low, features, tf.shape(x)[1:3] if dynamic else list(size), classes, rates, depth, low_depth, plus, dynamic)
+def build(backbone, sample, output_stride, classes, rates, depth, low_depth, plus, atrous, dynamic=False):
+    """Returns the net, the placeholder, the logits and the labels. Bytes are normalized in the graph."""
+    raw, size = sample.dtype == np.float32, sample.shape[1:3]
+    statistics = None
+    for dynamic_shape in (False, dynamic):
+        v1.reset_default_graph()
+        net = Net(atrous, statistics)
+        shape = [1, None, None, 3] if dynamic_shape else [1, *size, 3]
+        x = v1.placeholder(tf.float32 if raw else tf.uint8, shape, "input" if raw else "ImageTensor")
+        y = tf.cast(x, tf.float32)
+        y = y if raw else (2.0 / 255.0) * y - 1.0
+        low, features = backbone(net, y, output_stride)
+        full = tf.shape(x)[1:3] if dynamic_shape else list(size)
+        logits, labels = head(net, low, features, full, classes, rates, depth, low_depth, plus, dynamic_shape)
+        if statistics is None:
+            with v1.Session() as session:
+                session.run(v1.global_variables_initializer())
+                statistics = session.run({k: (tf.identity(m), tf.identity(v)) for k, (m, v) in net.measured.items()}, {x: sample})
+                statistics = {k: (np.float64(m), np.float64(v)) for k, (m, v) in statistics.items()}
     return net, x, logits, labels
 
 
@@ -320,6 +321,42 @@ def lite(graph_def, x, logits, sample, mode):
     return converter.convert()
 
 
+def as_float(data):
+    """The file with its 8-bit constants dequantized and without quantized activations, so that the interpreter runs it in float32."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    kinds = {9: np.int8, 3: np.uint8, 2: np.int32}
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    (graph,) = model.subgraphs
+    for tensor in graph.tensors:
+        q = tensor.quantization
+        if tensor.type not in kinds or q is None or q.scale is None or len(q.scale) == 0:
+            continue
+        buffer = model.buffers[tensor.buffer]
+        if buffer.data is not None and len(buffer.data):
+            values = np.frombuffer(bytes(bytearray(buffer.data)), kinds[tensor.type]).reshape(tensor.shape)
+            shape = [1] * values.ndim
+            if len(q.scale) > 1:
+                shape[q.quantizedDimension] = -1
+            values = (values.astype(np.float64) - np.reshape(q.zeroPoint, shape)) * np.reshape(q.scale, shape)
+            copy = type(buffer)()
+            copy.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
+            model.buffers.append(copy)
+            tensor.buffer = len(model.buffers) - 1
+        tensor.type, tensor.quantization = 0, None
+    # QUANTIZE and DEQUANTIZE copy their input.
+    copies = {op.outputs[0]: op.inputs[0] for op in graph.operators if codes[op.opcodeIndex] in (114, 6)}
+    while any(source in copies for source in copies.values()):
+        copies = {k: copies.get(v, v) for k, v in copies.items()}
+    graph.operators = [op for op in graph.operators if codes[op.opcodeIndex] not in (114, 6)]
+    for op in graph.operators:
+        op.inputs = [copies.get(i, i) for i in op.inputs]
+    graph.outputs = [copies.get(i, i) for i in graph.outputs]
+    model.signatureDefs = []
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
 def run_lite(data, sample):
     interpreter = tf.lite.Interpreter(model_content=data)
     interpreter.allocate_tensors()
@@ -351,39 +388,42 @@ def small(directory):
     backbone = lambda net, x, stride: mobilenet_v2(net, x, stride, SMALL)
     expected = {}
     size = (33, 41)
-    sample = image(size)
     for name, options in {
         "graph": dict(size=size, atrous="batch", output_stride=8, rates=(2, 4, 6)),
         "dynamic": dict(size=(49, 49), atrous="dilations", output_stride=16, rates=(1, 2, 3), dynamic=True),
     }.items():
-        feed_image = expected["image." + name] = image(options["size"])
-        net, x, logits, labels = build(backbone, classes=3, depth=8, low_depth=4, plus=True, **options)
+        sample = expected["image." + name] = image(options.pop("size"))
+        net, x, logits, labels = build(backbone, sample, classes=3, depth=8, low_depth=4, plus=True, **options)
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
-            feed = {x: feed_image}
-            net.calibrate(session, feed)
-            expected[name] = session.run(logits, feed)
-            files = {"frozen_inference_graph.pb": frozen(session, [labels.op.name]).SerializeToString(deterministic=True)}
+            expected[name] = session.run(logits, {x: sample})
+            graph = frozen(session, [labels.op.name])
+            files = {"frozen_inference_graph.pb": graph.SerializeToString(deterministic=True)}
             if name == "graph":
                 with tempfile.TemporaryDirectory() as temporary:
                     checkpoint(session, net, f"{temporary}/model.ckpt", 2, {"aspp0/weights", "MobilenetV2/Conv/weights"})
                     saved = {path.name: path.read_bytes() for path in pathlib.Path(temporary).iterdir()}
                 files |= saved
+                # Folds the norms of all convolutions but those between SpaceToBatchND and BatchToSpaceND.
+                folded = optimize_for_inference_lib.optimize_for_inference(graph, [x.op.name], [labels.op.name], tf.uint8.as_datatype_enum)
+                archive(directory / "optimized.tar.gz", {"optimized.pb": folded.SerializeToString(deterministic=True)})
             archive(directory / f"{name}.tar.gz", files)
     # TFLite folds the norms. Its input is normalized.
     # Kernels below 1024 elements are not quantized by themselves.
-    net, x, logits, _ = build(backbone, size, 8, 3, (2, 4, 6), 32, 4, True, "dilations", raw=True)
-    normalized = sample.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+    normalized = image(size).astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+    net, x, logits, _ = build(backbone, normalized, 8, 3, (2, 4, 6), 32, 4, True, "dilations")
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
-        net.calibrate(session, {x: normalized})
         expected["lite"] = session.run(logits, {x: normalized})
         graph = frozen(session, [logits.op.name])
     for mode in ("float32", "float16", "per_channel", "per_tensor", "int8"):
         data = lite(graph, x, logits, normalized, mode)
         out = run_lite(data, normalized)
         print(mode, len(data), "difference to float32:", np.abs(out - expected["lite"]).max(), "of", expected["lite"].std())
-        if mode not in ("float32", "int8"):
+        if mode in ("per_channel", "per_tensor", "int8"):
+            out = run_lite(as_float(data), normalized)
+            print("   with its kernels alone:", np.abs(out - expected["lite"]).max())
+        if mode != "float32":
             expected["lite." + mode] = out
         if mode != "float32":
             expected["kernel." + mode] = dequantized(data)
@@ -403,11 +443,10 @@ def large(directory):
         ("resnet_v1_50", resnet_v1_50_beta, (129, 129), 16, (6, 12, 18), (1, 2, 4), "batch"),
         ("resnet_v1_50_even", resnet_v1_50_beta, (128, 160), 8, (6, 12, 18), (1, 1, 1), "dilations"),
     ):
-        net, x, logits, labels = build(lambda n, v, s: backbone(n, v, s, grid), size, stride, 21, rates, 256, 48, True, atrous)
         sample = image(size)
+        net, x, logits, labels = build(lambda n, v, s: backbone(n, v, s, grid), sample, stride, 21, rates, 256, 48, True, atrous)
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
-            net.calibrate(session, {x: sample})
             out, classes = session.run([logits, labels], {x: sample})
             print(name, "std", out.std(), out.shape, np.unique(classes).size, "classes")
             graph = frozen(session, [labels.op.name])

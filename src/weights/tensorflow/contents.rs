@@ -2,10 +2,11 @@
 //! in the metadata.
 
 use super::super::dialects::{self, KernelLayout};
-use super::super::raw::{Contents, RawTensor, Storage};
+use super::super::dtype::StoredDType;
+use super::super::raw::{Contents, Location, RawTensor, Storage};
 use super::graph::{Constant, Data, Graph, Op, address};
 use super::layers::KernelDims;
-use super::matching::{self, Matched};
+use super::matching::{self, Elements, Matched};
 use super::outline::{Normalization, Outline};
 use super::structure;
 use super::walk::{self, constant_sizes};
@@ -37,6 +38,7 @@ pub(super) fn contents(graph: &Graph) -> Result<Contents> {
                 config.preprocess =
                     preprocessing(&config.backbone, &outline.normalization, size, &mut notes)?;
                 let mut contents = tensors(graph, &config, &matched)?;
+                notes.extend(folded_note(&matched));
                 contents.metadata.insert(CONFIG_KEY.to_owned(), config.to_json());
                 contents.notes = notes;
                 return Ok(contents);
@@ -53,6 +55,17 @@ fn interpret(graph: &Graph, outline: &Outline, size: Size) -> Result<(Config, Ve
     let config = structure::config(graph, &layers)?;
     let matched = matching::parameters(graph, &layers, &config)?;
     Ok((config, matched))
+}
+
+/// Returns a note on norms that were folded in a graph in which others were not.
+fn folded_note(matched: &[Matched]) -> Option<String> {
+    let is_folded = |parameter: &&Matched| {
+        parameter.info.role.part == Part::Gamma && matches!(parameter.elements, Elements::Fill(_))
+    };
+    let count = matched.iter().filter(is_folded).count();
+    (count > 0).then(|| {
+        format!("{count} batch norms are folded into their convolutions: only their shift remains")
+    })
 }
 
 /// Returns the channels of the image, from the kernel of the first convolution.
@@ -152,31 +165,65 @@ fn tensors(graph: &Graph, config: &Config, matched: &[Matched]) -> Result<Conten
         let name = dialect.rename(config, &parameter.info.layer, part).ok_or_else(|| {
             error!(Weights, "the dialect `tensorflow` has no name for `{}`", parameter.info.name)
         })?;
-        let constant = &graph.constants[parameter.constant];
+        let at = |e: Error| e.at(format!("tensor `{name}`"));
         let depthwise = parameter.info.role.depthwise;
         let expected = KernelLayout::Hwio.dims(parameter.shape, part, depthwise);
-        let at = |e: Error| e.at(format!("tensor `{name}`"));
-        let (dims, strides) = view(constant, part, depthwise).map_err(at)?;
-        if dims != expected {
-            return Err(at(error!(Weights, "expected {expected:?}, got {dims:?}")));
+        let tensor = match parameter.elements {
+            Elements::Constant(id) => {
+                let constant = &graph.constants[id];
+                stored(&mut contents, name.clone(), constant, part, depthwise)
+            }
+            Elements::Fill(value) => filled(&mut contents, name.clone(), expected.clone(), value),
+        };
+        let tensor = tensor.map_err(at)?;
+        if tensor.dims() != expected {
+            return Err(at(error!(Weights, "expected {expected:?}, got {:?}", tensor.dims())));
         }
-        let Data::Range { start, len, repeated } = constant.data else {
-            return Err(at(error!(Weights, "its elements are stored in an unsupported form")));
-        };
-        let strides = if repeated { Some(vec![0; dims.len()]) } else { strides };
-        let location = super::super::raw::Location::Plain(start);
-        contents.storages.push(Storage { location, len, shard: None });
-        let storage = (contents.storages.len() - 1, 0, len);
-        let axis = |axis: usize| match (constant.is_tflite, part) {
-            // The axes are moved as in `view`: `[o, h, w, i]` and `[1, h, w, c]`.
-            (true, Part::Kernel) => [3, 0, 1, 2][axis.min(3)],
-            _ => axis,
-        };
-        let mut tensor = RawTensor::new(name.clone(), constant.dtype, dims, strides, storage)?;
-        tensor.quantization = constant.quantization.as_ref().map(|q| q.along(axis(q.axis)));
         contents.tensors.push(tensor);
     }
     Ok(contents)
+}
+
+/// Returns the tensor of a constant.
+fn stored(
+    contents: &mut Contents,
+    name: String,
+    constant: &Constant,
+    part: Part,
+    depthwise: bool,
+) -> Result<RawTensor> {
+    let (dims, strides) = view(constant, part, depthwise)?;
+    let Data::Range { start, len, repeated } = constant.data else {
+        return Err(error!(Weights, "its elements are stored in an unsupported form"));
+    };
+    let strides = if repeated { Some(vec![0; dims.len()]) } else { strides };
+    contents.storages.push(Storage { location: Location::Plain(start), len, shard: None });
+    let storage = (contents.storages.len() - 1, 0, len);
+    let mut tensor = RawTensor::new(name, constant.dtype, dims, strides, storage)?;
+    tensor.quantization = constant.quantization.as_ref().map(|quantization| {
+        // The axes are moved as in `view`: `[o, h, w, i]` and `[1, h, w, c]`.
+        let is_moved = constant.is_tflite && part == Part::Kernel;
+        let axis = quantization.axis;
+        quantization.along(if is_moved { [3, 0, 1, 2][axis.min(3)] } else { axis })
+    });
+    Ok(tensor)
+}
+
+/// Returns a tensor of one repeated number, which is not in the file.
+fn filled(
+    contents: &mut Contents,
+    name: String,
+    dims: Vec<usize>,
+    value: f32,
+) -> Result<RawTensor> {
+    let dtype = StoredDType::F32;
+    let len = dtype.size() as u64;
+    contents.storages.push(Storage { location: Location::Plain(0), len, shard: None });
+    let storage = (contents.storages.len() - 1, 0, len);
+    let strides = Some(vec![0; dims.len()]);
+    let mut tensor = RawTensor::new(name, dtype, dims, strides, storage)?;
+    tensor.fill = Some(value);
+    Ok(tensor)
 }
 
 /// Returns the dimensions of a constant in TensorFlow's axis order, and the strides for it.

@@ -15,107 +15,193 @@ use crate::ops::{
 use crate::tensor::{KernelShape, Shape};
 use std::collections::HashMap;
 
-/// A parameter of a network, and the constant with its elements.
+/// Maximum number of wrong choices among layers that look the same.
+const MAX_TRIES: usize = 256;
+
+/// The elements of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Elements {
+    /// A constant with this position.
+    Constant(usize),
+    /// The same number for each channel: the norm of a layer whose own was folded.
+    Fill(f32),
+}
+
+/// A parameter of a network, and its elements in the graph.
 #[derive(Debug, Clone)]
 pub(super) struct Matched {
     pub info: ParamInfo,
     pub shape: Shape,
-    pub constant: usize,
+    pub elements: Elements,
 }
 
-/// Returns the constant of each parameter of the network that a config builds.
+/// Returns the elements of each parameter of the network that a config builds.
 ///
 /// # Errors
 /// Returns an error that names the first layer that differs.
 pub(super) fn parameters(graph: &Graph, layers: &Layers, config: &Config) -> Result<Vec<Matched>> {
     let image = layers.layers[0].shape;
     let network = build_network(config, image, &Outputs::default())?;
+    let input = network.graph.inputs().next().expect("invariant: a network has an input").1;
     let mut matching = Matching {
         graph,
         network: &network.graph,
         structure: Structure::new(&layers.layers, layers.logits),
-        layers: HashMap::new(),
+        layers: HashMap::from([(input, 0)]),
+        owners: vec![None; layers.layers.len()],
         windows: HashMap::new(),
         parameters: Vec::new(),
     };
-    let input = network.graph.inputs().next().expect("invariant: a network has an input").1;
-    matching.layers.insert(input, 0);
-    for node in network.graph.nodes() {
-        let layer = matching.find(node)?;
-        matching.layers.insert(node.outputs[0], layer);
-    }
-    let logits = network.graph.outputs()[0].1;
-    if matching.layers.get(&logits) != Some(&layers.logits) {
-        return Err(error!(Weights, "the logits are not those of the network")
-            .at(address(&graph.nodes[layers.layers[layers.logits].node])));
-    }
+    matching.solve(layers.logits)?;
     matching.check_padding(config, image)?;
     Ok(matching.parameters)
 }
 
-struct Matching<'a> {
-    graph: &'a Graph,
-    network: &'a Network,
-    structure: Structure<'a>,
+pub(super) struct Matching<'a> {
+    pub graph: &'a Graph,
+    pub network: &'a Network,
+    pub structure: Structure<'a>,
     /// Layers of the graph by the values of the network.
     layers: HashMap<ValueId, usize>,
+    /// Position of the node that a convolution of the graph was matched to.
+    owners: Vec<Option<usize>>,
     /// Windows of the graph by the names of the network's nodes.
     windows: HashMap<&'a str, Window>,
     parameters: Vec<Matched>,
 }
 
+/// A node for which several layers fit.
+struct Choice {
+    node: usize,
+    others: Vec<usize>,
+    /// Number of parameters that were matched before.
+    parameters: usize,
+}
+
 impl<'a> Matching<'a> {
-    /// Returns the layer that computes the output of a node.
-    fn find(&mut self, node: &'a Node) -> Result<usize> {
-        let inputs: Vec<usize> =
-            node.inputs.iter().filter_map(|value| self.layers.get(value).copied()).collect();
+    /// Matches all nodes, in order. Where several layers fit, the first is taken, and the next one if
+    /// a later node has no counterpart then.
+    fn solve(&mut self, logits: usize) -> Result<()> {
+        let nodes = self.network.nodes();
+        let mut choices: Vec<Choice> = Vec::new();
+        let mut furthest: Option<(usize, Error)> = None;
+        let (mut at, mut next) = (0, None);
+        for _ in 0..MAX_TRIES {
+            let failed = loop {
+                let Some(node) = nodes.get(at) else {
+                    match self.check_logits(logits) {
+                        Ok(()) => return Ok(()),
+                        Err(e) => break e,
+                    }
+                };
+                let step = match next.take() {
+                    Some(layer) => self.accept(at, node, layer),
+                    None => self.candidates(node).and_then(|mut found| {
+                        let layer = found.remove(0);
+                        if !found.is_empty() {
+                            let parameters = self.parameters.len();
+                            choices.push(Choice { node: at, others: found, parameters });
+                        }
+                        self.accept(at, node, layer)
+                    }),
+                };
+                match step {
+                    Ok(layer) => _ = self.layers.insert(node.outputs[0], layer),
+                    Err(e) => break e,
+                }
+                at += 1;
+            };
+            if furthest.as_ref().is_none_or(|&(node, _)| at > node) {
+                furthest = Some((at, failed));
+            }
+            let Some(choice) = choices.last_mut() else { break };
+            (at, next) = (choice.node, choice.others.pop());
+            self.parameters.truncate(choice.parameters);
+            for owner in &mut self.owners {
+                *owner = owner.filter(|&owner| owner < choice.node);
+            }
+            if choice.others.is_empty() {
+                choices.pop();
+            }
+        }
+        Err(furthest.map_or_else(|| error!(Weights, "the layers could not be matched"), |(_, e)| e))
+    }
+
+    fn check_logits(&self, logits: usize) -> Result<()> {
+        let output = self.network.outputs()[0].1;
+        if self.layers.get(&output) == Some(&logits) {
+            return Ok(());
+        }
+        let layer = &self.structure.layers[logits];
+        Err(error!(Weights, "the logits are not those of the network")
+            .at(address(&self.graph.nodes[layer.node])))
+    }
+
+    fn inputs(&self, node: &Node) -> Vec<usize> {
+        node.inputs.iter().filter_map(|value| self.layers.get(value).copied()).collect()
+    }
+
+    /// Returns the layers that a node can be, at least one.
+    fn candidates(&self, node: &Node) -> Result<Vec<usize>> {
+        let inputs = self.inputs(node);
         let Some(&x) = inputs.first() else {
-            return Err(error!(Weights, "no input").at(format!("node `{}`", node.name)));
+            return Err(error!(Weights, "no input").at(format!("layer `{}`", node.name)));
         };
         if node.op.is::<Dropout>() {
-            return Ok(x);
+            return Ok(vec![x]);
         }
         let found: Vec<usize> = self
             .structure
             .consumers(x)
             .iter()
             .copied()
+            .filter(|&layer| self.owners[layer].is_none())
             .filter(|&layer| self.fits(node, &inputs, &self.structure.layers[layer]))
             .collect();
-        let layer = match found[..] {
-            [layer] => layer,
-            [] => return Err(self.difference(node, x, None)),
-            _ => return Err(self.difference(node, x, Some("several layers of the graph fit"))),
-        };
-        let constants: Vec<usize> = match &self.structure.layers[layer].kind {
+        if found.is_empty() { Err(self.difference(node, x, None)) } else { Ok(found) }
+    }
+
+    /// Matches a node to a layer. Returns the layer that computes the node's output.
+    fn accept(&mut self, at: usize, node: &'a Node, layer: usize) -> Result<usize> {
+        if node.op.is::<Dropout>() {
+            return Ok(layer);
+        }
+        let elements: Vec<Elements> = match &self.structure.layers[layer].kind {
             Kind::Conv(conv) => {
+                self.owners[layer] = Some(at);
                 self.windows.insert(&node.name, conv.window);
                 let bias = self.bias(node, layer)?;
                 let layer = bias.map_or(layer, |(layer, _)| layer);
                 let constants = std::iter::once(conv.kernel).chain(bias.map(|(_, bias)| bias));
-                self.bind(node, constants.collect());
+                self.bind(node, constants.map(Elements::Constant).collect());
                 return Ok(layer);
             }
             Kind::Pool { window, .. } => {
                 self.windows.insert(&node.name, *window);
                 Vec::new()
             }
-            Kind::Norm { constants, .. } => constants.to_vec(),
+            Kind::Norm { constants, .. } => constants.map(Elements::Constant).to_vec(),
+            Kind::Bias(bias) => {
+                // A norm that was folded: all but its shift leave the values as they are.
+                let eps = node.op.downcast_ref::<BatchNorm>().map_or(0.0, |norm| norm.eps);
+                let [gamma, mean, variance] = [1.0, 0.0, 1.0 - eps].map(Elements::Fill);
+                vec![gamma, Elements::Constant(*bias), mean, variance]
+            }
             _ => Vec::new(),
         };
-        self.bind(node, constants);
+        self.bind(node, elements);
         Ok(layer)
     }
 
-    /// Records the constants of a node's parameters.
-    fn bind(&mut self, node: &Node, constants: Vec<usize>) {
+    /// Records the elements of a node's parameters.
+    fn bind(&mut self, node: &Node, elements: Vec<Elements>) {
         let infos = node.inputs.iter().filter_map(|&value| {
             Some((self.network.param_info(value)?, self.network.shape(value)))
         });
-        let matched = infos.zip(constants).map(|((info, shape), constant)| Matched {
+        let matched = infos.zip(elements).map(|((info, shape), elements)| Matched {
             info: info.clone(),
             shape,
-            constant,
+            elements,
         });
         self.parameters.extend(matched);
     }
@@ -168,7 +254,8 @@ impl<'a> Matching<'a> {
                 node.op.is::<GlobalAvgPool>()
                     || node.op.downcast_ref::<AvgPool>().is_some_and(whole)
             }
-            Kind::Image | Kind::Bias(_) => false,
+            Kind::Bias(_) => node.op.is::<BatchNorm>(),
+            Kind::Image => false,
         }
     }
 
@@ -214,59 +301,6 @@ impl<'a> Matching<'a> {
         }
         Ok(())
     }
-
-    /// Returns the error for a node without a counterpart.
-    fn difference(&self, node: &Node, x: usize, reason: Option<&str>) -> Error {
-        let expected = format!("{} {}", node.op.name(), node.op.attributes());
-        let shape = self.network.shape(node.outputs[0]);
-        let address = format!("layer `{}`", node.name);
-        if let Some(reason) = reason {
-            return error!(Weights, "expected {} to {shape}, {reason}", expected.trim())
-                .at(address);
-        }
-        let found: Vec<String> = self
-            .structure
-            .consumers(x)
-            .iter()
-            .take(3)
-            .map(|&layer| self.describe(&self.structure.layers[layer]))
-            .collect();
-        let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
-        error!(Weights, "expected {} to {shape}, the graph has {found}", expected.trim())
-            .at(address)
-            .advice("the graph differs from TensorFlow's DeepLab networks")
-    }
-
-    fn describe(&self, layer: &Layer) -> String {
-        let name = crate::text::excerpt(&self.graph.nodes[layer.node].name);
-        let what = match &layer.kind {
-            Kind::Image => "an image".to_owned(),
-            Kind::Conv(conv) => {
-                let kind = if conv.depthwise { "a depthwise" } else { "a" };
-                format!("{kind} convolution, {}", describe_window(&conv.window))
-            }
-            Kind::Bias(_) => "a bias".to_owned(),
-            Kind::Norm { eps, .. } => format!("a batch norm of eps {eps}"),
-            Kind::Activation(activation) => activation.feature().to_owned(),
-            Kind::Add => "a sum".to_owned(),
-            Kind::Concat => format!("a concatenation of {}", layer.inputs.len()),
-            Kind::Resize { align_corners } => match align_corners {
-                Some(align_corners) => format!("a resizing with align_corners={align_corners}"),
-                None => "a resizing".to_owned(),
-            },
-            Kind::Pool { max, window } => {
-                let kind = if *max { "max" } else { "average" };
-                format!("{kind} pooling, {}", describe_window(window))
-            }
-            Kind::GlobalAvgPool => "a global average".to_owned(),
-        };
-        format!("{what} to {} (`{name}`)", layer.shape)
-    }
-}
-
-fn describe_window(window: &Window) -> String {
-    let Window { kernel, stride, dilation, padding, .. } = window;
-    format!("{kernel} stride {stride} dilation {dilation} padding {padding}")
 }
 
 fn is_pool(node: &Node, max: bool, window: &Window) -> bool {

@@ -18,6 +18,7 @@ mod archive;
 mod checkpoint;
 mod checksum;
 mod contents;
+mod difference;
 mod flatbuffer;
 mod graph;
 mod graph_def;
