@@ -63,20 +63,7 @@ impl RawTensor {
             return Err(at(error!(Weights, "{} axes but {} strides", dims.len(), strides.len())));
         }
         let strides = strides.filter(|strides| !is_contiguous(&dims, strides));
-        let sizes = || {
-            let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-            let span = match &strides {
-                Some(strides) if len > 0 => dims
-                    .iter()
-                    .zip(strides)
-                    .try_fold(1usize, |span, (&d, &s)| span.checked_add((d - 1).checked_mul(s)?))?,
-                _ => len,
-            };
-            let end = (span as u64).checked_mul(dtype.size() as u64)?.checked_add(offset)?;
-            // The size in bytes, both in the file's type and as f32, must not overflow.
-            len.max(span).checked_mul(dtype.size().max(4)).map(|_| (len, span, end))
-        };
-        let Some((len, span, end)) = sizes() else {
+        let Some((len, span, end)) = sizes(dtype, &dims, strides.as_deref(), offset) else {
             return Err(at(error!(
                 Weights,
                 "dimensions {dims:?}, strides or offset exceed the address space"
@@ -142,6 +129,26 @@ impl RawTensor {
         }
         index
     }
+}
+
+/// Returns the number of elements, the number from the first to the last used one, and the end in
+/// bytes. `None` if one of them overflows, also for elements converted to f32.
+fn sizes(
+    dtype: StoredDType,
+    dims: &[usize],
+    strides: Option<&[usize]>,
+    offset: u64,
+) -> Option<(usize, usize, u64)> {
+    let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    let span = match strides {
+        Some(strides) if len > 0 => dims
+            .iter()
+            .zip(strides)
+            .try_fold(1usize, |span, (&d, &s)| span.checked_add((d - 1).checked_mul(s)?))?,
+        _ => len,
+    };
+    let end = (span as u64).checked_mul(dtype.size() as u64)?.checked_add(offset)?;
+    len.max(span).checked_mul(dtype.size().max(4)).map(|_| (len, span, end))
 }
 
 /// Returns whether elements are contiguous in row-major order. Strides of axes of size one are

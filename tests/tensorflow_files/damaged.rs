@@ -108,7 +108,7 @@ fn graphs() -> Vec<Case> {
         .collect();
     let deep = graph(&[chain.concat(), layer("last", "n29999")]);
     let wide: Vec<&str> = vec!["kernel"; 60_000];
-    let empty = vec![0x0a, 0x00].repeat(70_000);
+    let empty = [0x0a, 0x00].repeat(70_000);
     let dims = |dims: &[u64]| graph(&[constant("big", dims, &[0; 4]), layer("c", "image")]);
     let fields = field(1, &[field(1, b"a"), field(3, b"").repeat(100_000)].concat());
     let list = attribute("strides", &field(1, &field(3, &vec![1; 60_000])));

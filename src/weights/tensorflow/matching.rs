@@ -82,37 +82,15 @@ impl<'a> Matching<'a> {
     /// Matches all nodes, in order. Where several layers fit, the first is taken, and the next one if
     /// a later node has no counterpart then.
     fn solve(&mut self, logits: usize) -> Result<()> {
-        let nodes = self.network.nodes();
         let mut choices: Vec<Choice> = Vec::new();
         let mut furthest: Option<(usize, Error)> = None;
         let (mut at, mut next) = (0, None);
         for _ in 0..MAX_TRIES {
-            let failed = loop {
-                let Some(node) = nodes.get(at) else {
-                    match self.check_logits(logits) {
-                        Ok(()) => return Ok(()),
-                        Err(e) => break e,
-                    }
-                };
-                let step = match next.take() {
-                    Some(layer) => self.accept(at, node, layer),
-                    None => self.candidates(node).and_then(|mut found| {
-                        let layer = found.remove(0);
-                        if !found.is_empty() {
-                            let parameters = self.parameters.len();
-                            choices.push(Choice { node: at, others: found, parameters });
-                        }
-                        self.accept(at, node, layer)
-                    }),
-                };
-                match step {
-                    Ok(layer) => _ = self.layers.insert(node.outputs[0], layer),
-                    Err(e) => break e,
-                }
-                at += 1;
+            let Err((failed, error)) = self.advance(at, next, &mut choices, logits) else {
+                return Ok(());
             };
-            if furthest.as_ref().is_none_or(|&(node, _)| at > node) {
-                furthest = Some((at, failed));
+            if furthest.as_ref().is_none_or(|&(node, _)| failed > node) {
+                furthest = Some((failed, error));
             }
             let Some(choice) = choices.last_mut() else { break };
             (at, next) = (choice.node, choice.others.pop());
@@ -125,6 +103,36 @@ impl<'a> Matching<'a> {
             }
         }
         Err(furthest.map_or_else(|| error!(Weights, "the layers could not be matched"), |(_, e)| e))
+    }
+
+    /// Matches the nodes from `at` on, the first one to the layer `next` if there is one. The error
+    /// has the position of the node without a counterpart.
+    fn advance(
+        &mut self,
+        at: usize,
+        mut next: Option<usize>,
+        choices: &mut Vec<Choice>,
+        logits: usize,
+    ) -> Result<(), (usize, Error)> {
+        let nodes = self.network.nodes();
+        for (at, node) in nodes.iter().enumerate().skip(at) {
+            let failed = |e: Error| (at, e);
+            let layer = match next.take() {
+                Some(layer) => layer,
+                None => {
+                    let mut others = self.candidates(node).map_err(failed)?;
+                    let layer = others.remove(0);
+                    if !others.is_empty() {
+                        let parameters = self.parameters.len();
+                        choices.push(Choice { node: at, others, parameters });
+                    }
+                    layer
+                }
+            };
+            let layer = self.accept(at, node, layer).map_err(failed)?;
+            self.layers.insert(node.outputs[0], layer);
+        }
+        self.check_logits(logits).map_err(|e| (nodes.len(), e))
     }
 
     fn check_logits(&self, logits: usize) -> Result<()> {
