@@ -239,7 +239,7 @@ impl WeightFile {
         match &storage.location {
             Location::Plain(start) => {
                 let start = start + tensor.offset;
-                self.read_plain(storage.shard, start, bytes, |chunk| {
+                self.read_plain(storage.shard, start, bytes, &mut |chunk| {
                     tensor.dtype.decode(chunk, &mut values);
                 })?;
             }
@@ -259,7 +259,7 @@ impl WeightFile {
         shard: Option<Shard>,
         start: u64,
         len: usize,
-        mut use_chunk: impl FnMut(&[u8]),
+        use_chunk: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         #[cfg(feature = "tensorflow")]
         if let Some(Shard { index, checksum: expected }) = shard {

@@ -277,14 +277,11 @@ def checkpoint(session, net, prefix, shards=1, averages=()):
         for shard in range(shards):
             chosen = order[shard::shards]
             part = f"{prefix}_part-{shard:05}-of-{shards:05}"
-            writer.run(
-                tf.raw_ops.SaveV2(
-                    prefix=part,
-                    tensor_names=[names[i] for i in chosen],
-                    shape_and_slices=[""] * len(chosen),
-                    tensors=[tf.constant(values[i]) for i in chosen],
-                )
+            inputs = [v1.placeholder(values[i].dtype, values[i].shape) for i in chosen]
+            save = tf.raw_ops.SaveV2(
+                prefix=part, tensor_names=[names[i] for i in chosen], shape_and_slices=[""] * len(chosen), tensors=inputs
             )
+            writer.run(save, dict(zip(inputs, [values[i] for i in chosen])))
             parts.append(part)
         writer.run(tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=prefix, delete_old_dirs=False))
     for left in pathlib.Path(prefix).parent.glob("*_part-*"):
@@ -438,10 +435,10 @@ def large(directory):
     """Networks at full width as frozen graph, checkpoint, archive and TFLite, with TensorFlow's logits."""
     directory.mkdir(exist_ok=True)
     for name, backbone, size, stride, rates, grid, atrous in (
-        ("xception_65", xception_65, (129, 129), 16, (6, 12, 18), (1, 1, 1), "batch"),
-        ("xception_65_os8", xception_65, (97, 129), 8, (12, 24, 36), (1, 2, 4), "dilations"),
         ("resnet_v1_50", resnet_v1_50_beta, (129, 129), 16, (6, 12, 18), (1, 2, 4), "batch"),
         ("resnet_v1_50_even", resnet_v1_50_beta, (128, 160), 8, (6, 12, 18), (1, 1, 1), "dilations"),
+        ("xception_65", xception_65, (129, 129), 16, (6, 12, 18), (1, 1, 1), "batch"),
+        ("xception_65_os8", xception_65, (97, 129), 8, (12, 24, 36), (1, 2, 4), "dilations"),
     ):
         sample = image(size)
         net, x, logits, labels = build(lambda n, v, s: backbone(n, v, s, grid), sample, stride, 21, rates, 256, 48, True, atrous)
@@ -451,8 +448,8 @@ def large(directory):
             print(name, "std", out.std(), out.shape, np.unique(classes).size, "classes")
             graph = frozen(session, [labels.op.name])
             (directory / f"{name}.pb").write_bytes(graph.SerializeToString())
-            checkpoint(session, net, str(directory / f"{name}.ckpt"), 3, {"aspp0/weights"})
             save_file({"image": sample, "logits": out}, directory / f"{name}.safetensors")
+            checkpoint(session, net, str(directory / f"{name}.ckpt"), 3, {"aspp0/weights"})
 
 
 def main():
