@@ -84,12 +84,13 @@ pub(super) fn output_stride() -> impl TypedValueParser<Value = usize> {
         .map(|text| text.parse().expect("invariant: the possible values are numbers"))
 }
 
+/// Help of weights that are read.
+pub(super) const WEIGHTS_HELP: &str = "Weights of any dialect: a file (.safetensors, .pth, .pt, or TensorFlow's .pb, .tflite, .tar.gz or checkpoint, its .index or prefix), hf:OWNER/NAME[@REVISION][/FILE] on a hub, or a network that `atrous models` lists, such as voc";
+
 /// The weights of a network.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
-    /// Weights of any dialect: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
-    /// on a hub, or a network that `atrous models` lists, such as voc
-    #[arg(short, long, value_name = "WEIGHTS", alias = "model", required = true)]
+    #[arg(short, long, value_name = "WEIGHTS", alias = "model", required = true, help = WEIGHTS_HELP)]
     pub weights: Option<PathBuf>,
 
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! `atrous import` and `atrous export`: convert weights between dialects and file formats.
 
+use super::args::WEIGHTS_HELP;
 use super::console::print;
 use super::format::thousands;
 use super::onnx::OnnxArgs;
@@ -65,9 +66,7 @@ pub(super) struct ImportArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub(super) struct ExportArgs {
-    /// Weights: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
-    /// on a hub, or a network that `atrous models` lists
-    #[arg(value_name = "INPUT", required_unless_present = "network")]
+    #[arg(value_name = "INPUT", required_unless_present = "network", help = WEIGHTS_HELP)]
     input: Option<PathBuf>,
 
     /// File to write: .safetensors, .pth or .pt for `torch.load`, or .onnx
@@ -127,9 +126,7 @@ impl ExportArgs {
 /// The file to convert and its result.
 #[derive(Debug, clap::Args)]
 struct Files {
-    /// Weights: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
-    /// on a hub, or a network that `atrous models` lists
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", help = WEIGHTS_HELP)]
     input: PathBuf,
 
     /// File to write: .safetensors, or .pth or .pt for `torch.load`

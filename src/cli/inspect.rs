@@ -1,6 +1,6 @@
 //! `atrous inspect`: describe a weight file.
 
-use super::args::{Network, NetworkArgs, fixed_size};
+use super::args::{Network, NetworkArgs, WEIGHTS_HELP, fixed_size};
 use super::console::{print, print_json};
 use super::format::{mib, table, thousands};
 use crate::error::Result;
@@ -32,9 +32,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Weights of any dialect: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
-    /// on a hub, or a network that `atrous models` lists
-    #[arg(value_name = "WEIGHTS", required_unless_present = "network")]
+    #[arg(value_name = "WEIGHTS", required_unless_present = "network", help = WEIGHTS_HELP)]
     weights: Option<PathBuf>,
 
     #[command(flatten)]

@@ -13,9 +13,9 @@ mod format;
 mod infer;
 mod inspect;
 mod interrupt;
-mod onnx;
 #[cfg(feature = "hub")]
 mod models;
+mod onnx;
 mod outputs;
 mod registries;
 mod segment;

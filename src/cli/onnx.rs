@@ -108,6 +108,13 @@ impl OnnxArgs {
         let config = Config::paper(Backbone::named(name)?, self.head.into(), 21)?;
         let weights = random_weights(&config, self.seed)?;
         let (settings, notes) = (Vec::new(), Vec::new());
-        Ok(Model { config, weights, dialect: NATIVE, path: "random weights".into(), settings, notes })
+        Ok(Model {
+            config,
+            weights,
+            dialect: NATIVE,
+            path: "random weights".into(),
+            settings,
+            notes,
+        })
     }
 }

@@ -34,8 +34,9 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a weight file of any dialect and format (safetensors, `.pth`), and what a
-    /// `config.json` beside it states about the network.
+    /// Reads a weight file of any dialect and format (safetensors, `.pth`, and TensorFlow's frozen
+    /// graphs, checkpoints, TFLite files and archives of these), and what a `config.json` beside it
+    /// states about the network.
     ///
     /// # Errors
     /// Returns an error if the file is corrupt, its parameter names match no known dialect, or its
@@ -87,13 +88,14 @@ impl Model {
 
     fn load(file: &WeightFile, options: ReadOptions) -> Result<Self> {
         let loaded = dialects::load(file, options)?;
+        let notes = [file.notes(), &loaded.notes].concat();
         Ok(Self {
             config: loaded.config,
             weights: loaded.weights,
             dialect: loaded.dialect,
             path: file.path().to_owned(),
             settings: loaded.settings,
-            notes: loaded.notes,
+            notes,
         })
     }
 

@@ -51,8 +51,8 @@ impl StoredDType {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
 
-    /// Decodes little-endian elements and appends them to `out` as f32; f64 is rounded. Appends
-    /// nothing for integer types.
+    /// Decodes little-endian elements and appends them to `out` as f32; f64 and large integers are
+    /// rounded. Appends nothing for the integer types that no format quantizes to.
     pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
             Self::F64 => {
@@ -65,7 +65,15 @@ impl StoredDType {
             Self::BF16 => {
                 out.extend(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()))
             }
-            _ => debug_assert!(self.is_float(), "the caller has checked the type"),
+            Self::I8 => out.extend(bytes.iter().map(|&b| f32::from(b as i8))),
+            Self::U8 => out.extend(bytes.iter().map(|&b| f32::from(b))),
+            Self::I16 => {
+                out.extend(bytes.as_chunks().0.iter().map(|b| f32::from(i16::from_le_bytes(*b))))
+            }
+            Self::I32 => {
+                out.extend(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as f32))
+            }
+            _ => debug_assert!(false, "the caller has checked the type"),
         }
     }
 }

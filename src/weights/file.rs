@@ -1,7 +1,9 @@
 //! An open weight file: its list of tensors, and reading their elements.
 
-use super::raw::{Contents, Ignored, Location, RawTensor, gather, reserve};
+use super::raw::{Contents, Ignored, Location, RawTensor, Shard, gather, reserve};
 use super::source::Source;
+#[cfg(feature = "tensorflow")]
+use super::tensorflow;
 use super::{format_bytes, pth, safetensors};
 use crate::error::{Error, Result, error};
 use crate::text::excerpt;
@@ -17,6 +19,11 @@ use zip::read::OwnedZipFileEntry;
 /// larger multiple means that the file is crafted to exhaust memory.
 const SHARED_FACTOR: u64 = 4;
 const SHARED_EXTRA: u64 = 16 << 20;
+#[cfg(feature = "tensorflow")]
+const FORMATS_ADVICE: &str =
+    "expected .safetensors, .pth or .pt, or TensorFlow's .pb, .index, .tflite or .tar.gz";
+#[cfg(not(feature = "tensorflow"))]
+const FORMATS_ADVICE: &str = "expected .safetensors, .pth or .pt";
 /// Bytes read from the file at a time. A multiple of every element size.
 const CHUNK: usize = 256 << 10;
 
@@ -30,6 +37,12 @@ pub enum WeightFormat {
     Pth,
     /// `torch.save` before PyTorch 1.6: pickles, then the storages.
     PthLegacy,
+    /// A frozen graph of TensorFlow: a `GraphDef` protocol buffer.
+    TensorFlowGraph,
+    /// A checkpoint of TensorFlow: an index, and data files beside it.
+    TensorFlowCheckpoint,
+    /// TensorFlow Lite: a FlatBuffer.
+    TfLite,
 }
 
 impl fmt::Display for WeightFormat {
@@ -38,6 +51,9 @@ impl fmt::Display for WeightFormat {
             WeightFormat::Safetensors => "safetensors",
             WeightFormat::Pth => "PyTorch .pth",
             WeightFormat::PthLegacy => "PyTorch .pth (before 1.6)",
+            WeightFormat::TensorFlowGraph => "TensorFlow frozen graph",
+            WeightFormat::TensorFlowCheckpoint => "TensorFlow checkpoint",
+            WeightFormat::TfLite => "TensorFlow Lite",
         })
     }
 }
@@ -61,14 +77,17 @@ impl WeightFile {
     /// file name.
     ///
     /// # Errors
-    /// Returns an error that names the file if it cannot be read, if it is not safetensors, zip
-    /// `.pth` or legacy `.pth`, if it is truncated, or if its sizes, offsets or types are
-    /// inconsistent.
+    /// Returns an error that names the file if it cannot be read, if its format is not supported, if
+    /// it is truncated, or if its sizes, offsets or types are inconsistent. For the graphs of
+    /// TensorFlow, also if they are not of a supported network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        #[cfg(feature = "tensorflow")]
+        let path = tensorflow::resolve(path.as_ref())?;
         Self::read(Source::open(path.as_ref())?)
     }
 
-    /// Like [`WeightFile::open`], for a file in memory. `name` replaces its path in messages.
+    /// Like [`WeightFile::open`], for a file in memory. `name` replaces its path in messages. A
+    /// TensorFlow checkpoint, which is several files, cannot be read from memory.
     ///
     /// # Errors
     /// Returns an error under the same conditions as [`WeightFile::open`].
@@ -77,7 +96,9 @@ impl WeightFile {
     }
 
     fn read(source: Source) -> Result<Self> {
-        let (format, contents) = read_contents(&source).map_err(|e| e.file(source.path()))?;
+        let Opened { format, contents, source: extracted } =
+            read_contents(&source).map_err(|e| e.file(source.path()))?;
+        let source = extracted.unwrap_or(source);
         let by_name =
             contents.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let file = Self { source, format, contents, by_name, inflated: Mutex::new(None) };
@@ -127,6 +148,11 @@ impl WeightFile {
     /// state dict of a `.pth` file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.contents.metadata
+    }
+
+    /// Returns what was assumed or chosen in reading the file, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.contents.notes
     }
 
     /// Returns the entries of a `.pth` state dict that are not readable tensors: quantized tensors,
@@ -183,12 +209,15 @@ impl WeightFile {
     }
 
     fn elements(&self, tensor: &RawTensor, advice: &'static str) -> Result<Vec<f32>> {
-        if !tensor.dtype.is_float() {
+        if !tensor.is_real() {
             return Err(error!(Weights, "expected a floating-point tensor, got {}", tensor.dtype));
         }
         let mut values = self.span(tensor)?;
         if let Some(strides) = &tensor.strides {
             values = gather(&values, &tensor.dims, strides, tensor.len)?;
+        }
+        if let Some(quantization) = &tensor.quantization {
+            quantization.apply(&mut values, &tensor.dims)?;
         }
         if let Some(first) = values.iter().position(|v| !v.is_finite()) {
             let kind = if values[first].is_nan() { "NaN" } else { "infinity" };
@@ -201,15 +230,18 @@ impl WeightFile {
     /// Reads the elements from the first to the last that a tensor uses, in storage order.
     fn span(&self, tensor: &RawTensor) -> Result<Vec<f32>> {
         let mut values = reserve(tensor.span)?;
+        if let Some(value) = tensor.fill {
+            values.resize(tensor.span, value);
+            return Ok(values);
+        }
         let bytes = tensor.span * tensor.dtype.size();
-        match &self.contents.storages[tensor.storage].location {
+        let storage = &self.contents.storages[tensor.storage];
+        match &storage.location {
             Location::Plain(start) => {
-                let mut chunk = vec![0; bytes.min(CHUNK)];
-                for at in (0..bytes).step_by(CHUNK) {
-                    let chunk = &mut chunk[..CHUNK.min(bytes - at)];
-                    self.source.read_at(start + tensor.offset + at as u64, chunk)?;
+                let start = start + tensor.offset;
+                self.read_plain(storage.shard, start, bytes, &mut |chunk| {
                     tensor.dtype.decode(chunk, &mut values);
-                }
+                })?;
             }
             Location::Deflated(entry) => {
                 let storage = self.inflate(tensor.storage, entry)?;
@@ -218,6 +250,29 @@ impl WeightFile {
             }
         }
         Ok(values)
+    }
+
+    /// Passes the bytes `start..start + len` to `use_chunk`, a few at a time. In a data file of a
+    /// checkpoint they are a whole tensor, and its checksum is compared.
+    fn read_plain(
+        &self,
+        shard: Option<Shard>,
+        start: u64,
+        len: usize,
+        use_chunk: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        #[cfg(feature = "tensorflow")]
+        if let Some(Shard { index, checksum: expected }) = shard {
+            let file = &self.contents.shards[index];
+            let mut checksum = tensorflow::Checksum::new();
+            let read = read_chunks(file, start, len, |chunk| {
+                checksum.update(chunk);
+                use_chunk(chunk);
+            });
+            return read.and_then(|()| checksum.check(expected)).map_err(|e| e.file(file.path()));
+        }
+        debug_assert!(shard.is_none(), "invariant: only checkpoints have data files");
+        read_chunks(&self.source, start, len, use_chunk)
     }
 
     fn inflate(&self, storage: usize, entry: &OwnedZipFileEntry) -> Result<Arc<Vec<u8>>> {
@@ -233,6 +288,22 @@ impl WeightFile {
         *slot = Some((storage, bytes.clone()));
         Ok(bytes)
     }
+}
+
+/// Passes the bytes `start..start + len` of a file to `use_chunk`, a few at a time.
+fn read_chunks(
+    source: &Source,
+    start: u64,
+    len: usize,
+    mut use_chunk: impl FnMut(&[u8]),
+) -> Result<()> {
+    let mut chunk = vec![0; len.min(CHUNK)];
+    for at in (0..len).step_by(CHUNK) {
+        let chunk = &mut chunk[..CHUNK.min(len - at)];
+        source.read_at(start + at as u64, chunk)?;
+        use_chunk(chunk);
+    }
+    Ok(())
 }
 
 /// Returns the error of a file without readable tensors, which counts its entries by kind.
@@ -268,19 +339,37 @@ fn count_kind(kind: &str, n: usize) -> String {
     }
 }
 
-fn read_contents(source: &Source) -> Result<(WeightFormat, Contents)> {
+/// The result of reading a file's header.
+pub(super) struct Opened {
+    pub format: WeightFormat,
+    pub contents: Contents,
+    /// The file with the elements, if it was extracted from an archive.
+    pub source: Option<Source>,
+}
+
+impl Opened {
+    pub fn new(format: WeightFormat, contents: Contents) -> Self {
+        Self { format, contents, source: None }
+    }
+}
+
+fn read_contents(source: &Source) -> Result<Opened> {
     let head = source.bytes(0, source.len().min(64) as usize)?;
     if head.is_empty() {
         return Err(error!(Weights, "the file is empty"));
     }
     if head.starts_with(b"PK\x03\x04") {
-        return Ok((WeightFormat::Pth, pth::open_zip(source)?));
+        return Ok(Opened::new(WeightFormat::Pth, pth::open_zip(source)?));
     }
     if pth::is_legacy(&head) {
-        return Ok((WeightFormat::PthLegacy, pth::open_legacy(source)?));
+        return Ok(Opened::new(WeightFormat::PthLegacy, pth::open_legacy(source)?));
+    }
+    #[cfg(feature = "tensorflow")]
+    if let Some(opened) = tensorflow::open(source, &head)? {
+        return Ok(opened);
     }
     if safetensors::looks_like(&head) {
-        return Ok((WeightFormat::Safetensors, safetensors::open(source)?));
+        return Ok(Opened::new(WeightFormat::Safetensors, safetensors::open(source)?));
     }
     let advice = match &head[..] {
         h if h.starts_with(b"version https://git-lfs") => {
@@ -291,7 +380,7 @@ fn read_contents(source: &Source) -> Result<(WeightFormat, Contents)> {
             "the file is HDF5 (Keras): convert it to safetensors first"
         }
         [0x80, ..] => "the file is a plain pickle: save it with torch.save or as safetensors",
-        _ => "expected .safetensors, .pth or .pt",
+        _ => FORMATS_ADVICE,
     };
     Err(error!(Weights, "not a supported weight file").advice(advice))
 }

@@ -1,4 +1,5 @@
-//! Weight files: reading and writing safetensors and PyTorch's `.pth`.
+//! Weight files: reading and writing safetensors and PyTorch's `.pth`, and reading TensorFlow's frozen
+//! graphs, checkpoints and TFLite files.
 //!
 //! A [`WeightFile`] lists named tensors whose elements are still on disk. Opening a file reads and
 //! checks the header only: sizes, offsets and types are compared with the file's length before any
@@ -6,7 +7,8 @@
 //! machine reads it as data without calling anything (see [`pth`]), so that untrusted files are
 //! safe to open.
 //!
-//! Names are those of the file. The [`dialects`] interpret them.
+//! Names are those of the file; the [`dialects`] interpret them. The graphs of TensorFlow are different:
+//! they state the network, and their tensors have the names of its checkpoint.
 //!
 //! ```
 //! use atrous::engine::weights::{FloatDType, WeightFile, write_safetensors};
@@ -29,6 +31,8 @@ pub mod safetensors;
 mod save;
 mod source;
 pub mod statements;
+#[cfg(feature = "tensorflow")]
+mod tensorflow;
 
 pub use dtype::{FloatDType, StoredDType};
 pub use file::{WeightFile, WeightFormat};

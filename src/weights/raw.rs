@@ -2,8 +2,10 @@
 
 use super::dtype::StoredDType;
 use super::format_bytes;
+use super::source::Source;
 use crate::error::{Error, ErrorKind, Result, error};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use zip::read::OwnedZipFileEntry;
 
 /// Maximum number of axes of a tensor. Networks of this kind have up to four.
@@ -26,6 +28,10 @@ pub struct RawTensor {
     /// Number of elements from the first to the last used one, inclusive.
     pub(super) span: usize,
     pub(super) len: usize,
+    /// How integers represent real numbers. `None` if the elements are the values.
+    pub(super) quantization: Option<Arc<Quantization>>,
+    /// The value of all elements, if they are not in the file.
+    pub(super) fill: Option<f32>,
 }
 
 impl RawTensor {
@@ -57,20 +63,7 @@ impl RawTensor {
             return Err(at(error!(Weights, "{} axes but {} strides", dims.len(), strides.len())));
         }
         let strides = strides.filter(|strides| !is_contiguous(&dims, strides));
-        let sizes = || {
-            let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-            let span = match &strides {
-                Some(strides) if len > 0 => dims
-                    .iter()
-                    .zip(strides)
-                    .try_fold(1usize, |span, (&d, &s)| span.checked_add((d - 1).checked_mul(s)?))?,
-                _ => len,
-            };
-            let end = (span as u64).checked_mul(dtype.size() as u64)?.checked_add(offset)?;
-            // The size in bytes, both in the file's type and as f32, must not overflow.
-            len.max(span).checked_mul(dtype.size().max(4)).map(|_| (len, span, end))
-        };
-        let Some((len, span, end)) = sizes() else {
+        let Some((len, span, end)) = sizes(dtype, &dims, strides.as_deref(), offset) else {
             return Err(at(error!(
                 Weights,
                 "dimensions {dims:?}, strides or offset exceed the address space"
@@ -83,7 +76,18 @@ impl RawTensor {
                 format_bytes(available)
             )));
         }
-        Ok(Self { name, dtype, dims, storage, offset, strides, span, len })
+        Ok(Self {
+            name,
+            dtype,
+            dims,
+            storage,
+            offset,
+            strides,
+            span,
+            len,
+            quantization: None,
+            fill: None,
+        })
     }
 
     /// Returns the name in the file.
@@ -94,6 +98,11 @@ impl RawTensor {
     /// Returns the element type in the file.
     pub fn dtype(&self) -> StoredDType {
         self.dtype
+    }
+
+    /// Returns whether the elements can be read as f32.
+    pub(super) fn is_real(&self) -> bool {
+        self.dtype.is_float() || self.quantization.is_some()
     }
 
     /// Returns the dimensions in the file's axis order; `[c_out, c_in / groups, kh, kw]` for a
@@ -122,6 +131,26 @@ impl RawTensor {
     }
 }
 
+/// Returns the number of elements, the number from the first to the last used one, and the end in
+/// bytes. `None` if one of them overflows, also for elements converted to f32.
+fn sizes(
+    dtype: StoredDType,
+    dims: &[usize],
+    strides: Option<&[usize]>,
+    offset: u64,
+) -> Option<(usize, usize, u64)> {
+    let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    let span = match strides {
+        Some(strides) if len > 0 => dims
+            .iter()
+            .zip(strides)
+            .try_fold(1usize, |span, (&d, &s)| span.checked_add((d - 1).checked_mul(s)?))?,
+        _ => len,
+    };
+    let end = (span as u64).checked_mul(dtype.size() as u64)?.checked_add(offset)?;
+    len.max(span).checked_mul(dtype.size().max(4)).map(|_| (len, span, end))
+}
+
 /// Returns whether elements are contiguous in row-major order. Strides of axes of size one are
 /// irrelevant.
 fn is_contiguous(dims: &[usize], strides: &[usize]) -> bool {
@@ -133,18 +162,80 @@ fn is_contiguous(dims: &[usize], strides: &[usize]) -> bool {
     })
 }
 
+/// Affine quantization: an integer `q` represents `(q - zero_point) * scale`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Quantization {
+    /// Scales, one for the whole tensor or one per position along [`Quantization::axis`].
+    pub scales: Vec<f32>,
+    /// Zero points, as many as scales.
+    pub zero_points: Vec<i64>,
+    /// Axis of the dimensions.
+    pub axis: usize,
+}
+
+impl Quantization {
+    /// Returns the same numbers along another axis.
+    #[cfg(feature = "tensorflow")]
+    pub fn along(&self, axis: usize) -> Arc<Self> {
+        Arc::new(Self { axis, ..self.clone() })
+    }
+
+    /// Converts integers in row-major order to the numbers that they represent.
+    ///
+    /// # Errors
+    /// Returns an error if the number of scales does not match the dimensions.
+    pub fn apply(&self, values: &mut [f32], dims: &[usize]) -> Result<()> {
+        let Self { scales, zero_points, axis } = self;
+        let extent = if scales.len() == 1 { 1 } else { dims.get(*axis).copied().unwrap_or(0) };
+        if scales.len() != extent || zero_points.len() != extent || extent == 0 {
+            return Err(error!(
+                Weights,
+                "{} scales and {} zero points for the dimensions {dims:?}",
+                scales.len(),
+                zero_points.len()
+            ));
+        }
+        let inner: usize = dims.iter().skip(axis + 1).product();
+        for (i, value) in values.iter_mut().enumerate() {
+            let channel = if extent == 1 { 0 } else { i / inner % extent };
+            let difference = f64::from(*value) - zero_points[channel] as f64;
+            *value = (difference * f64::from(scales[channel])) as f32;
+        }
+        Ok(())
+    }
+}
+
 /// A contiguous range of bytes that contains tensors.
 #[derive(Debug)]
 pub(super) struct Storage {
     pub location: Location,
     /// Size in bytes, after decompression.
     pub len: u64,
+    /// Data file that it is in, if not in the weight file itself.
+    pub shard: Option<Shard>,
+}
+
+/// A range of bytes in a data file of a TensorFlow checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shard {
+    /// Index into [`Contents::shards`].
+    #[cfg_attr(
+        not(feature = "tensorflow"),
+        expect(dead_code, reason = "only read with the feature")
+    )]
+    pub index: usize,
+    /// CRC-32C of the bytes.
+    #[cfg_attr(
+        not(feature = "tensorflow"),
+        expect(dead_code, reason = "only read with the feature")
+    )]
+    pub checksum: u32,
 }
 
 /// Location of a [`Storage`].
 #[derive(Debug)]
 pub(super) enum Location {
-    /// Uncompressed, at this byte offset of the file.
+    /// Uncompressed, at this byte offset.
     Plain(u64),
     /// A deflated entry of a zip archive.
     Deflated(Box<OwnedZipFileEntry>),
@@ -166,6 +257,10 @@ pub(super) struct Contents {
     pub storages: Vec<Storage>,
     pub metadata: BTreeMap<String, String>,
     pub ignored: Vec<Ignored>,
+    /// What was assumed or chosen in reading the file, for people.
+    pub notes: Vec<String>,
+    /// The files of [`Storage::shard`].
+    pub shards: Vec<Source>,
 }
 
 /// Allocates a vector with capacity for `len` elements. Returns an error instead of aborting.

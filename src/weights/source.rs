@@ -56,6 +56,13 @@ impl Source {
         self.len
     }
 
+    /// Returns whether the file is on disk.
+    #[cfg(feature = "tensorflow")]
+    pub fn is_on_disk(&self) -> bool {
+        let bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        matches!(*bytes, Bytes::File(_))
+    }
+
     /// Reads the bytes at `offset` into `buffer`. The error does not name the file yet.
     ///
     /// # Errors

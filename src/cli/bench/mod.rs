@@ -3,7 +3,7 @@
 mod report;
 mod train;
 
-use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs, fixed_size};
+use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs, WEIGHTS_HELP, fixed_size};
 use super::console::{print, print_json, say};
 use crate::error::Result;
 use crate::exec::{Device, Runner, Times};
@@ -44,9 +44,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Weights of any dialect: a file (.safetensors, .pth or .pt), hf:OWNER/NAME[@REVISION][/FILE]
-    /// on a hub, or a network that `atrous models` lists
-    #[arg(short, long, value_name = "WEIGHTS", required_unless_present = "network")]
+    #[arg(short, long, value_name = "WEIGHTS", required_unless_present = "network", help = WEIGHTS_HELP)]
     weights: Option<PathBuf>,
 
     #[command(flatten)]

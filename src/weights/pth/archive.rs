@@ -189,7 +189,7 @@ impl<'a> Archive<'a> {
                 return Err(error!(Weights, "unsupported compression method {other:?}"));
             }
         };
-        Ok(Storage { location, len })
+        Ok(Storage { location, len, shard: None })
     }
 }
 

@@ -147,7 +147,7 @@ impl<'a> Pickles<'a> {
                 .at(name()));
             }
             by_key.insert(storage.key, storages.len());
-            storages.push(Storage { location: Location::Plain(start), len });
+            storages.push(Storage { location: Location::Plain(start), len, shard: None });
             at = end;
         }
         Ok((storages, by_key))
