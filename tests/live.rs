@@ -9,7 +9,6 @@ use atrous::engine::models::mobilenet_v2::MobileNetV2;
 use atrous::engine::models::{Backbone, Config, OutputActivation, random_weights};
 use atrous::engine::ops::Threshold;
 use atrous::engine::tune::{Tuning, TuningMode};
-use atrous::engine::weights::dialects::NATIVE;
 use atrous::image::{Image, SizeRule, decode, resample};
 use atrous::live::{Background, Effect, Live};
 use atrous::{Model, Segmenter};
@@ -24,8 +23,7 @@ fn model() -> Model {
     let config =
         Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), CLASSES);
     let weights = random_weights(&config, 3).unwrap();
-    let (path, settings, notes) = ("random.safetensors".into(), Vec::new(), Vec::new());
-    Model { config, weights, dialect: NATIVE, path, settings, notes }
+    Model::new(config, weights, "random.safetensors")
 }
 
 /// An image of soft patches and some noise.

@@ -205,12 +205,8 @@ fn the_default_size_is_the_preset_of_the_code_base() {
     ] {
         let config = network(dialect);
         let model = Model {
-            weights: Weights::new(),
-            config,
             dialect: named(dialect),
-            path: "a.safetensors".into(),
-            settings: Vec::new(),
-            notes: Vec::new(),
+            ..Model::new(config, Weights::new(), "a.safetensors")
         };
         assert_eq!(model.default_size().to_string(), size, "{dialect}");
         // `import` preserves it.

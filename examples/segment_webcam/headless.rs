@@ -80,7 +80,6 @@ mod tests {
     use super::*;
     use atrous::engine::models::mobilenet_v2::MobileNetV2;
     use atrous::engine::models::{Backbone, Config, random_weights};
-    use atrous::engine::weights::dialects::NATIVE;
     use clap::Parser;
 
     #[test]
@@ -114,8 +113,7 @@ mod tests {
         let config =
             Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 4);
         let weights = random_weights(&config, 1).unwrap();
-        let (path, settings, notes) = ("none".into(), Vec::new(), Vec::new());
-        let model = Model { config, weights, dialect: NATIVE, path, settings, notes };
+        let model = Model::new(config, weights, "none");
         let source = crate::capture::open(&options).unwrap();
         run(&options, &model, source, options.frames.unwrap()).unwrap();
         let saved: Vec<_> = (1..=3)

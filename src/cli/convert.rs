@@ -222,8 +222,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
 }
 
 fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {
-    let stored =
+    let mut stored =
         dialects::store(&model.config, &model.weights, dialect).map_err(|e| e.file(&model.path))?;
+    if let Some(card) = &model.card {
+        card.add_to(&mut stored.metadata);
+    }
     let count: u64 = stored.tensors.iter().map(|(_, _, data)| data.len() as u64).sum();
     let tensors = stored.tensors.len();
     match output.extension().and_then(|e| e.to_str()) {

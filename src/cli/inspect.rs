@@ -8,7 +8,7 @@ use crate::geometry::Size;
 use crate::graph::{Graph, Place, Role};
 use crate::image::ClassTable;
 use crate::models::{
-    Config, ConvKind, Decoder, Head, Norm, Outputs, Pooling, build_network, parameters,
+    Config, ConvKind, Decoder, Head, ModelCard, Norm, Outputs, Pooling, build_network, parameters,
 };
 use crate::ops::Cost;
 use crate::passes;
@@ -117,6 +117,9 @@ struct Report {
     settings: Vec<Setting>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
+    /// Where the network comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<ModelCard>,
     /// Number of trained parameters: kernels, biases, scale and shift of norms.
     parameters: u64,
     /// Number of trained parameters in the auxiliary head, which only training uses.
@@ -175,9 +178,9 @@ fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<R
         Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect.name())),
         Network::Named(_) => (None, None),
     };
-    let (settings, notes) = match subject {
-        Network::File(model) => (model.settings.clone(), model.notes.clone()),
-        Network::Named(_) => (Vec::new(), Vec::new()),
+    let (settings, notes, card) = match subject {
+        Network::File(model) => (model.settings.clone(), model.notes.clone(), model.card.clone()),
+        Network::Named(_) => (Vec::new(), Vec::new(), None),
     };
     let layers: Vec<Layer> = graph
         .nodes()
@@ -203,6 +206,7 @@ fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<R
         config: subject.config().clone(),
         settings,
         notes,
+        card,
         parameters: counts.parameters,
         auxiliary_parameters: counts.auxiliary,
         statistics: counts.statistics,
@@ -242,6 +246,7 @@ fn summary(report: &Report, subject: &Network) -> String {
         rows.extend(names_in_lines(&names).into_iter().map(|line| ("", line)));
         rows.extend(head.aux.map(|_| ("auxiliary head", "yes".to_owned())));
     }
+    rows.extend(report.card.iter().flat_map(ModelCard::lines));
     let gigas = report.multi_adds as f64 / 1e9;
     let (in_auxiliary, without_auxiliary) = match report.auxiliary_parameters {
         0 => (String::new(), ""),

@@ -11,7 +11,6 @@ use crate::models::{Backbone, Config, random_weights};
 use crate::onnx::{OnnxOptions, export};
 use crate::segmenter::Model;
 use crate::text;
-use crate::weights::dialects::NATIVE;
 use crate::weights::format_bytes;
 use std::io::Write;
 use std::path::Path;
@@ -107,14 +106,6 @@ impl OnnxArgs {
         let name = self.network.as_deref().unwrap_or_default();
         let config = Config::paper(Backbone::named(name)?, self.head.into(), 21)?;
         let weights = random_weights(&config, self.seed)?;
-        let (settings, notes) = (Vec::new(), Vec::new());
-        Ok(Model {
-            config,
-            weights,
-            dialect: NATIVE,
-            path: "random weights".into(),
-            settings,
-            notes,
-        })
+        Ok(Model::new(config, weights, "random weights"))
     }
 }

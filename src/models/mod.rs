@@ -6,6 +6,7 @@
 
 mod aspp;
 mod backbone;
+mod card;
 mod config;
 mod conventions;
 mod decoder;
@@ -22,6 +23,7 @@ mod spec;
 pub mod xception;
 
 pub use backbone::Backbone;
+pub use card::{CARD_KEY, CardScores, ModelCard};
 pub(crate) use config::BACKGROUND;
 pub use config::{
     Aspp, Aux, CONFIG_KEY, Config, Decoder, Head, OutputActivation, PadRule, PlusDecoder, Pooling,

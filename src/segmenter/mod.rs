@@ -328,14 +328,7 @@ pub(crate) mod tests {
         let config =
             Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
         let weights = random_weights(&config, 1).unwrap();
-        let model = Model {
-            config,
-            weights,
-            dialect: crate::weights::dialects::NATIVE,
-            path: "random.safetensors".into(),
-            settings: Vec::new(),
-            notes: Vec::new(),
-        };
+        let model = Model::new(config, weights, "random.safetensors");
         let rgb = (0..33 * 33 * 3).map(|i| (i * 37 % 251) as u8).collect();
         Ok((Segmenter::new(model, choice)?, Image::new(Size::square(33), rgb).unwrap()))
     }

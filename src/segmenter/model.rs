@@ -4,14 +4,14 @@ use crate::error::{Result, error};
 use crate::graph::{Graph, Weights};
 use crate::image::{ClassTable, SizeRule};
 use crate::models::{
-    BACKGROUND, Config, NetworkGraph, OutputActivation, Outputs, PadRule, build_network,
+    BACKGROUND, Config, ModelCard, NetworkGraph, OutputActivation, Outputs, PadRule, build_network,
 };
 use crate::ops::Threshold;
 use crate::passes;
 use crate::tensor::Shape;
 use crate::text::class_name;
 use crate::weights::WeightFile;
-use crate::weights::dialects::{self, Dialect, ReadOptions};
+use crate::weights::dialects::{self, Dialect, NATIVE, ReadOptions};
 use crate::weights::statements::{ConfigFiles, Setting};
 use std::path::{Path, PathBuf};
 
@@ -29,11 +29,27 @@ pub struct Model {
     /// Properties that weight files cannot state, and where they come from. Empty if the model was
     /// not loaded from a file.
     pub settings: Vec<Setting>,
+    /// Where the network comes from, if its file states it.
+    pub card: Option<ModelCard>,
     /// What a person should know about how the file was read, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl Model {
+    /// Creates a model from a config and weights that do not come from a file; `name` takes the
+    /// place of its path in messages.
+    pub fn new(config: Config, weights: Weights, name: impl Into<PathBuf>) -> Self {
+        Self {
+            config,
+            weights,
+            dialect: NATIVE,
+            path: name.into(),
+            settings: Vec::new(),
+            card: None,
+            notes: Vec::new(),
+        }
+    }
+
     /// Reads a weight file of any dialect and format (safetensors, `.pth`, and TensorFlow's frozen
     /// graphs, checkpoints, TFLite files and archives of these), and what a `config.json` beside it
     /// states about the network.
@@ -95,6 +111,7 @@ impl Model {
             dialect: loaded.dialect,
             path: file.path().to_owned(),
             settings: loaded.settings,
+            card: ModelCard::from_metadata(file.metadata()),
             notes,
         })
     }

@@ -3,7 +3,7 @@
 use super::trainer::Trainer;
 use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
-use crate::models::{CONFIG_KEY, Config};
+use crate::models::{CONFIG_KEY, Config, ModelCard};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::dialects::{self, NATIVE};
 use crate::weights::{FloatDType, WeightFile, write_safetensors};
@@ -153,7 +153,13 @@ impl Checkpoint {
 ///
 /// # Errors
 /// Returns an error if the file cannot be written, or a value is not finite.
-pub fn write_weights(path: &Path, config: &Config, weights: &Weights) -> Result<()> {
-    let stored = dialects::store(config, weights, NATIVE)?;
+pub fn write_weights(
+    path: &Path,
+    config: &Config,
+    weights: &Weights,
+    card: &ModelCard,
+) -> Result<()> {
+    let mut stored = dialects::store(config, weights, NATIVE)?;
+    card.add_to(&mut stored.metadata);
     write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32)
 }

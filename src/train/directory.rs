@@ -26,6 +26,9 @@ pub struct Origin {
     /// Classes, if they override the data set's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassTable>,
+    /// The command that started the run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub command: String,
     /// Initial weights.
     #[serde(default, with = "json_path::optional", skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -307,7 +310,7 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin { data: "data".into(), classes: None, init: None }
+        Origin { data: "data".into(), classes: None, command: String::new(), init: None }
     }
 
     #[test]
@@ -375,7 +378,8 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let root = tempfile::tempdir().unwrap();
         let odd = PathBuf::from(OsString::from_vec(b"ds_\xff".to_vec()));
-        let origin = Origin { data: odd.clone(), classes: None, init: Some(odd) };
+        let origin =
+            Origin { data: odd.clone(), classes: None, command: String::new(), init: Some(odd) };
         let mut owned = RunDirectory::create(root.path().join("run")).unwrap();
         owned.write(&Recipe::default(), &origin).unwrap();
         assert_eq!(owned.read().unwrap(), (Recipe::default(), origin));

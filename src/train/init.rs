@@ -206,14 +206,7 @@ mod tests {
 
     fn model(config: Config) -> Model {
         let weights = random_weights(&config, 77).unwrap();
-        Model {
-            config,
-            weights,
-            dialect: NATIVE,
-            path: "some.safetensors".into(),
-            settings: Vec::new(),
-            notes: Vec::new(),
-        }
+        Model::new(config, weights, "some.safetensors")
     }
 
     fn small() -> NetworkRecipe {

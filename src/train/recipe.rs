@@ -141,6 +141,8 @@ pub struct DataRecipe {
     /// Fraction of the training split to hold out, 0 to 1.
     #[serde(alias = "hold_out")]
     pub val_fraction: f64,
+    /// License of the trained network, for its model card; the data decides it.
+    pub license: Option<String>,
     /// One weight per class in the loss; `None` weighs all classes equally.
     pub class_weights: Option<Vec<f32>>,
 }
@@ -196,6 +198,7 @@ impl Default for DataRecipe {
             split: "train".into(),
             val_split: "val".into(),
             val_fraction: 0.1,
+            license: None,
             class_weights: None,
         }
     }

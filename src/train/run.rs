@@ -19,8 +19,10 @@ use crate::data::{Loader, Pair};
 use crate::error::Result;
 use crate::eval::Scores;
 use crate::image::ClassTable;
+use crate::models::{CardScores, ModelCard};
 use crate::report::html::{ReportData, Sample};
 use crate::report::{self, EndRecord, NoteRecord, Record, Resumed, RunLog, StartRecord};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +37,9 @@ pub struct Run {
     progress: RunProgress,
     clock: Clock,
     scores: Option<Scores>,
+    /// Step of `scores`.
+    scored: u64,
+    origin: Origin,
     samples: Vec<Sample>,
     /// Step of the last checkpoint.
     saved: u64,
@@ -138,6 +143,7 @@ impl Run {
         progress: RunProgress,
         context: RunContext,
     ) -> Result<Self> {
+        let (_, origin) = directory.read()?;
         let config = trainer.config();
         log.write(&Record::Start(StartRecord {
             step: progress.step,
@@ -162,12 +168,33 @@ impl Run {
             log,
             clock: Clock::new(progress.seconds),
             scores: None,
+            scored: 0,
+            origin,
             samples: Vec::new(),
             saved: progress.step,
             warned_empty: false,
             progress,
             directory,
         })
+    }
+
+    /// Returns what the weights of this step are, for their files.
+    fn card(&self, scores: Option<&Scores>) -> ModelCard {
+        let path = |path: &Path| path.display().to_string();
+        ModelCard {
+            data: path(&self.origin.data),
+            images: self.progress.images,
+            init: self.origin.init.as_deref().map(path),
+            command: self.origin.command.clone(),
+            license: self.recipe.data.license.clone(),
+            step: self.progress.step,
+            scores: scores.map(|scores| CardScores {
+                images: self.validation.len(),
+                mean_iou: scores.mean_iou,
+                pixel_accuracy: scores.pixel_accuracy,
+            }),
+            recipe: self.recipe.to_json(),
+        }
     }
 
     /// Recipe of the run.
@@ -294,6 +321,8 @@ impl Run {
             &self.directory.last(),
             self.trainer.config(),
             &self.trainer.weights()?,
+            // Of this step only: a resumed run does not know those of earlier ones.
+            &self.card(self.scores.as_ref().filter(|_| self.scored == self.progress.step)),
         )?;
         checkpoint::write(&self.directory.checkpoint(), &self.trainer, &self.progress)?;
         self.saved = self.progress.step;

@@ -14,7 +14,6 @@ use crate::models::{Config, Outputs};
 use crate::plan::Plan;
 use crate::segmenter::{Model, Segmenter};
 use crate::tensor::Shape;
-use crate::weights::dialects::NATIVE;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -96,8 +95,7 @@ pub(super) fn dry_run(
 }
 
 fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
-    let (settings, notes) = (Vec::new(), Vec::new());
-    Model { config, weights, dialect: NATIVE, path, settings, notes }
+    Model::new(config, weights, path)
 }
 
 /// The image with the most pixels.

@@ -19,14 +19,7 @@ fn model(change: impl FnOnce(&mut Config)) -> Model {
     let mut config = tiny_config();
     change(&mut config);
     let weights = random_weights(&config, 7);
-    Model {
-        config,
-        weights,
-        dialect: atrous::engine::weights::dialects::NATIVE,
-        path: "tiny.safetensors".into(),
-        settings: Vec::new(),
-        notes: Vec::new(),
-    }
+    Model::new(config, weights, "tiny.safetensors")
 }
 
 fn choices() -> Vec<DeviceChoice> {

@@ -14,7 +14,6 @@ use crate::passes;
 use crate::segmenter::Model;
 use crate::tensor::{Shape, Tensor};
 use crate::tune::multiply_add_rate;
-use crate::weights::dialects::NATIVE;
 use report::{First, Report, Warm, ms};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -118,8 +117,7 @@ impl Args {
             Network::File(model) => Ok(*model),
             Network::Named(config) => {
                 let weights = random_weights(&config, self.seed)?;
-                let (path, settings, notes) = ("random weights".into(), Vec::new(), Vec::new());
-                Ok(Model { config: *config, weights, dialect: NATIVE, path, settings, notes })
+                Ok(Model::new(*config, weights, "random weights"))
             }
         }
     }

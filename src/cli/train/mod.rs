@@ -179,7 +179,12 @@ fn start(
 ) -> Result<Option<Run>> {
     let device = context.device;
     let Some(data) = &args.data else { return Err(error!(Usage, "`--data` is required")) };
-    let origin = Origin { data: absolute(data)?, classes, init: args.init.clone() };
+    let origin = Origin {
+        data: absolute(data)?,
+        classes,
+        command: context.command.to_owned(),
+        init: args.init.clone(),
+    };
     let init = args.initial_weights()?;
     let (from, how) = (origin.clone(), recipe.clone());
     let sets = context.wait_for(move || TrainingData::open(&from, &how))?;

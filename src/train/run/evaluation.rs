@@ -59,7 +59,9 @@ impl Run {
         if let Some(miou) = best {
             self.progress.best = Some(BestScore { mean_iou: miou, step });
             let model = segmenter.model();
-            checkpoint::write_weights(&self.directory.best(), &model.config, &model.weights)?;
+            let card = self.card(Some(&scores));
+            let (config, weights) = (&model.config, &model.weights);
+            checkpoint::write_weights(&self.directory.best(), config, weights, &card)?;
         }
         if confusion.pixels() == 0 {
             self.note(format!(
@@ -72,6 +74,7 @@ impl Run {
         on_event(Event::Evaluated(&record));
         self.log.write(&Record::Evaluation(record))?;
         (self.scores, self.samples) = (Some(scores), samples);
+        self.scored = step;
         self.clock.pause(pause.elapsed());
         Ok(true)
     }
