@@ -186,21 +186,24 @@ pub(super) fn unanswered(cause: ureq::Error, host: &str, settings: &Settings) ->
             let error = error!(Io, "refused a redirect to the unencrypted address of {host}");
             return Failure::new(FailureKind::Final, error.advice("check HF_ENDPOINT"));
         }
+        // A certificate that is not accepted comes as a failure of the connection.
+        ureq::Error::Io(e) if e.to_string().contains("certificate") => {
+            return insecure(host, Box::new(e));
+        }
+        e @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_)) => return insecure(host, Box::new(e)),
         ureq::Error::Io(e) => {
             Error::new(ErrorKind::Io, format!("no connection to {host}")).source(e)
-        }
-        e @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_)) => {
-            let error = Error::new(ErrorKind::Io, format!("no secure connection to {host}"));
-            return Failure::new(
-                FailureKind::Unreachable,
-                error.source(e).advice(
-                    "behind a proxy that inspects connections, set SSL_CERT_FILE to its certificate",
-                ),
-            );
         }
         e => Error::new(ErrorKind::Io, format!("no answer from {host}")).source(e),
     };
     Failure::new(FailureKind::Unreachable, error.advice(advice))
+}
+
+/// Returns the failure of a connection that would not be safe.
+fn insecure(host: &str, cause: Box<dyn std::error::Error + Send + Sync>) -> Failure {
+    let error = Error::new(ErrorKind::Io, format!("no secure connection to {host}"));
+    let advice = "behind a proxy that inspects connections, set SSL_CERT_FILE to its certificate";
+    Failure::new(FailureKind::Unreachable, error.source(cause).advice(advice))
 }
 
 /// Returns the error about a file that is in no cache, when no hub may be asked.

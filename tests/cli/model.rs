@@ -241,7 +241,7 @@ fn inspect_describes_the_papers_networks_without_weights() {
         .assert()
         .code(2)
         .stderr(contains("resnet101"));
-    atrous(dir.path()).arg("inspect").assert().code(2).stderr(contains("<FILE"));
+    atrous(dir.path()).arg("inspect").assert().code(2).stderr(contains("<WEIGHTS"));
 }
 
 /// `short:N` needs an image; taken for a square, it measured something else without a word.
