@@ -103,7 +103,7 @@ impl Reader {
         let total = self.num_shards.unwrap_or(0);
         let mut contents = Contents { ignored: self.ignored, ..Contents::default() };
         contents.notes.push(
-            "a checkpoint has no graph: assuming output stride 16, atrous rates 6, 12, 18, and values from -1 to 1"
+            "a checkpoint has no graph: assuming output stride 16, atrous rates 6, 12, 18, no multi-grid, and an image from -1 to 1"
                 .to_owned(),
         );
         let mut opened: Vec<Option<usize>> = vec![None; total];
