@@ -103,7 +103,7 @@ impl Reader {
         let total = self.num_shards.unwrap_or(0);
         let mut contents = Contents { ignored: self.ignored, ..Contents::default() };
         contents.notes.push(
-            "a checkpoint has no graph: assuming image values from -1 to 1; use --preprocess for others"
+            "a checkpoint has no graph: assuming no multi-grid and image values from -1 to 1; use --preprocess for others"
                 .to_owned(),
         );
         let mut opened: Vec<Option<usize>> = vec![None; total];

@@ -128,7 +128,7 @@ fn preprocessing(
     let mut out = Preprocessing::SYMMETRIC_513;
     if normalization.is_absent() {
         notes.push(format!(
-            "the graph does not normalize its input: assuming values from -1 to 1 for {}",
+            "the graph does not normalize its input: assuming an image from -1 to 1 for {}",
             backbone.title()
         ));
     } else {
