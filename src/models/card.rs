@@ -49,7 +49,9 @@ impl ModelCard {
     /// Returns the card in a file's metadata. A damaged one is none: it describes, and decides
     /// nothing.
     pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Option<Self> {
-        serde_json::from_str(metadata.get(CARD_KEY)?).ok()
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(metadata.get(CARD_KEY)?).ok()?;
+        serde_json::from_value(fields.into()).ok()
     }
 
     /// Adds the card to the metadata of a file to write.

@@ -2,10 +2,10 @@
 
 use super::recipe::{ModelName, NetworkRecipe, PreprocessName};
 use crate::error::{Result, error};
-use crate::graph::Weights;
+use crate::graph::{Place, Weights};
 use crate::image::ClassTable;
 use crate::models::{
-    Backbone, Config, ConvKind, Decoder, Norm, OutputActivation, PadRule, Preprocessing,
+    self, Backbone, Config, ConvKind, Decoder, Norm, OutputActivation, PadRule, Preprocessing,
     random_weights,
 };
 use crate::segmenter::Model;
@@ -91,7 +91,7 @@ impl InitialModel {
 /// The network that a recipe describes on a backbone.
 fn new_network(recipe: &NetworkRecipe, backbone: Backbone, classes: usize) -> Result<Config> {
     let plus = recipe.model != Some(ModelName::DeepLabV3);
-    let own = || with_recipe_head(recipe, Config::deeplab_v3plus(backbone.clone(), classes));
+    let own = || own_network(recipe, backbone.clone(), classes);
     let of = |name: &str| dialects::like(dialects::find(name)?, &backbone, plus, classes);
     let mut config = match recipe.like.as_deref() {
         Some(name) if name == NATIVE.name() => return Ok(own()),
@@ -112,6 +112,18 @@ fn new_network(recipe: &NetworkRecipe, backbone: Backbone, classes: usize) -> Re
         head.aspp.dropout = recipe.dropout;
     }
     Ok(config)
+}
+
+/// The network that a recipe describes, in this crate's conventions.
+fn own_network(recipe: &NetworkRecipe, backbone: Backbone, classes: usize) -> Config {
+    with_recipe_head(recipe, Config::deeplab_v3plus(backbone, classes))
+}
+
+/// Whether the weights of a file include the backbone of a config.
+fn has_backbone_of(model: &Model, config: &Config) -> Result<bool> {
+    let parameters = models::parameters(config)?;
+    let mut backbone = parameters.iter().filter(|(info, _)| info.role.place == Place::Backbone);
+    Ok(backbone.all(|(info, _)| model.weights.contains_key(&info.name)))
 }
 
 /// Replaces the head of a config by that of the recipe.
@@ -140,7 +152,7 @@ fn config_from_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Re
     }
     if let Some(name) = &recipe.backbone {
         let requested = Backbone::named(name)?;
-        if requested != stored.backbone {
+        if requested.title() != stored.backbone.title() {
             return Err(error!(
                 Config,
                 "the weights are of {}, but the recipe asks for {}",
@@ -156,7 +168,11 @@ fn config_from_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Re
     let same_model = stored.head.is_some()
         && recipe.model.is_none_or(|model| is_plus(stored) == (model == ModelName::DeepLabV3Plus));
     if !same_model {
-        let fresh = new_network(recipe, stored.backbone.clone(), classes)?;
+        let mut fresh = new_network(recipe, stored.backbone.clone(), classes)?;
+        if recipe.like.is_none() && !has_backbone_of(model, &fresh)? {
+            // A layer of the backbone that is not in the file would begin at random.
+            fresh = own_network(recipe, stored.backbone.clone(), classes);
+        }
         if stored.padding == fresh.padding {
             // A classifier has no dilation, so that of the head's code base is as good as any.
             (config.dilation, config.backbone) = (fresh.dilation, fresh.backbone);

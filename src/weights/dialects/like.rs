@@ -2,7 +2,7 @@
 
 use super::{DIALECTS, Dialect, KernelLayout, StoredWeights, Tensors, expected};
 use crate::error::{Result, error};
-use crate::models::{Aspp, Backbone, Config, ConvKind, Decoder, Head, PlusDecoder};
+use crate::models::{Aspp, Backbone, Config, ConvKind, Decoder, Head, LowLevel, PlusDecoder};
 
 /// Returns the DeepLab of a code base on a backbone: DeepLabv3+, or DeepLabv3 if `plus` is false.
 /// Dilation, padding, rates, eps, corner alignment, preprocessing and the structure of the head are
@@ -43,7 +43,8 @@ fn find(dialect: &dyn Dialect, backbone: &Backbone, plus: bool, classes: usize) 
     }
     let mut completed = backbone.clone();
     dialect.complete(&mut completed);
-    heads(plus, classes).find_map(|head| {
+    let inside_unit = backbone.family().low_level_inside_unit;
+    heads(plus, inside_unit, classes).find_map(|head| {
         let base = Config::bare(completed.clone());
         let draft = Config { head: Some(head), output_stride: 16, ..base };
         let names = names(dialect, &draft, layout)?;
@@ -62,14 +63,23 @@ fn find(dialect: &dyn Dialect, backbone: &Backbone, plus: bool, classes: usize) 
 }
 
 /// The structures of heads among which each code base has one.
-fn heads(plus: bool, classes: usize) -> impl Iterator<Item = Head> {
+fn heads(plus: bool, inside_unit: bool, classes: usize) -> impl Iterator<Item = Head> {
     let kinds = [ConvKind::Plain, ConvKind::Separable, ConvKind::SeparableNorm];
     let decoders = move |kind| {
-        let convolutions = [1, 2].map(|n| {
-            Decoder::Plus(PlusDecoder { kind, dropouts: vec![0.0; n], ..PlusDecoder::default() })
-        });
-        let plain = [Decoder::Conv, Decoder::None];
-        if plus { convolutions } else { plain }
+        if !plus {
+            return vec![Decoder::Conv, Decoder::None];
+        }
+        let mut decoders = Vec::new();
+        for low_level in
+            [LowLevel::Stage, LowLevel::InsideUnit].into_iter().take(1 + usize::from(inside_unit))
+        {
+            for convolutions in [1, 2] {
+                let dropouts = vec![0.0; convolutions];
+                let plus = PlusDecoder { low_level, kind, dropouts, ..PlusDecoder::default() };
+                decoders.push(Decoder::Plus(plus));
+            }
+        }
+        decoders
     };
     let mut heads = Vec::new();
     for aspp_kind in kinds {
@@ -90,7 +100,10 @@ fn names(
     layout: KernelLayout,
 ) -> Option<Vec<(String, Vec<usize>)>> {
     let expected = expected(dialect, config, layout).ok()?;
-    Some(expected.into_iter().map(|tensor| (tensor.name, tensor.dims)).collect())
+    let mut names: Vec<_> = expected.into_iter().map(|t| (t.name, t.dims)).collect();
+    // The order of branches is a convention, not a structure.
+    names.sort();
+    Some(names)
 }
 
 fn names_of(stored: &StoredWeights) -> Vec<(String, Vec<usize>)> {
