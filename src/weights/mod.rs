@@ -23,6 +23,7 @@
 pub mod dialects;
 mod dtype;
 mod file;
+mod layer;
 pub mod pth;
 mod raw;
 pub mod safetensors;
@@ -31,6 +32,7 @@ mod source;
 
 pub use dtype::{FloatDType, StoredDType};
 pub use file::{WeightFile, WeightFormat};
+pub use layer::LayerAttributes;
 pub use pth::{CheckpointDict, write_pth};
 pub use raw::{Ignored, RawTensor};
 pub use safetensors::write_safetensors;

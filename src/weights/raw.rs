@@ -2,6 +2,7 @@
 
 use super::dtype::StoredDType;
 use super::format_bytes;
+use super::layer::LayerAttributes;
 use crate::error::{Error, ErrorKind, Result, error};
 use std::collections::BTreeMap;
 use zip::read::OwnedZipFileEntry;
@@ -166,6 +167,8 @@ pub(super) struct Contents {
     pub storages: Vec<Storage>,
     pub metadata: BTreeMap<String, String>,
     pub ignored: Vec<Ignored>,
+    /// Pickled modules, by their paths.
+    pub layers: BTreeMap<String, LayerAttributes>,
 }
 
 /// Allocates a vector with capacity for `len` elements. Returns an error instead of aborting.

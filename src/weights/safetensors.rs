@@ -55,7 +55,7 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
     }
     let storages = vec![Storage { location: Location::Plain(8 + header_len), len: data }];
     let metadata = header.metadata.into_owned();
-    Ok(Contents { tensors, storages, metadata, ignored: Vec::new() })
+    Ok(Contents { tensors, storages, metadata, ..Contents::default() })
 }
 
 /// Checks that every byte of the data belongs to exactly one tensor, as the format requires.
