@@ -23,7 +23,8 @@ fn model() -> Model {
     let config =
         Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), CLASSES);
     let weights = random_weights(&config, 3).unwrap();
-    Model { config, weights, dialect: NATIVE, path: "random.safetensors".into() }
+    let path = "random.safetensors".into();
+    Model { config, weights, dialect: NATIVE, path, notes: Vec::new() }
 }
 
 /// An image of soft patches and some noise.

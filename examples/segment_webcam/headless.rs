@@ -114,7 +114,8 @@ mod tests {
         let config =
             Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 4);
         let weights = random_weights(&config, 1).unwrap();
-        let model = Model { config, weights, dialect: NATIVE, path: "none".into() };
+        let (path, notes) = ("none".into(), Vec::new());
+        let model = Model { config, weights, dialect: NATIVE, path, notes };
         let source = crate::capture::open(&options).unwrap();
         run(&options, &model, source, options.frames.unwrap()).unwrap();
         let saved: Vec<_> = (1..=3)

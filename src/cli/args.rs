@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+use super::console::say;
 use super::registries::{backbones, dialect_help};
 use crate::error::{Result, error};
 use crate::geometry::Size;
@@ -8,6 +9,7 @@ use crate::image::SizeRule;
 use crate::memory;
 use crate::models::{Backbone, Config, PaperHead};
 use crate::segmenter::Model;
+use crate::text;
 use crate::tune::{Tuning, TuningMode};
 use crate::weights::dialects::{self, NATIVE, ReadOptions};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -103,6 +105,11 @@ pub(super) struct ReadArgs {
     #[arg(long, value_name = "NAME", help = dialect_help())]
     pub dialect: Option<String>,
 
+    /// Prefix of the network's tensor names, for a file with several networks, such as model_ema
+    /// [default: the averaged network, or the only one]
+    #[arg(long, value_name = "NAME")]
+    pub prefix: Option<String>,
+
     /// Output stride of the encoder: smaller is finer and slower [default: the network's own]
     #[arg(long, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
     pub output_stride: Option<usize>,
@@ -114,19 +121,28 @@ impl ModelArgs {
     /// # Errors
     /// Those of [`Model::open_with`], and a number of classes other than `--classes`.
     pub(super) fn open(&self) -> Result<Model> {
-        self.how.open(&self.weights, self.classes)
+        let model = self.how.open(&self.weights, self.classes)?;
+        say_notes(&model);
+        Ok(model)
     }
 }
 
 impl ReadArgs {
     fn open(&self, weights: &std::path::Path, classes: Option<usize>) -> Result<Model> {
         let dialect = self.dialect.as_deref().map(dialects::find).transpose()?;
-        let options = ReadOptions { classes, dialect };
+        let options = ReadOptions { classes, dialect, prefix: self.prefix.as_deref() };
         let model = Model::open_with(weights, options)?;
         match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights)),
             None => Ok(model),
         }
+    }
+}
+
+/// Prints the notes about the choice of the network in a weight file.
+pub(super) fn say_notes(model: &Model) {
+    for note in &model.notes {
+        say(&format!("note: {}", text::printable(note)));
     }
 }
 
@@ -136,7 +152,7 @@ pub(super) struct NetworkArgs {
     #[arg(
         long,
         value_name = "BACKBONE",
-        conflicts_with_all = ["weights", "dialect"],
+        conflicts_with_all = ["weights", "dialect", "prefix"],
         help = format!(
             "Use this backbone instead of a file, with the head that --head names and 21 classes: {}",
             backbones()

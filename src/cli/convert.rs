@@ -1,5 +1,6 @@
 //! `atrous import` and `atrous export`: convert weights between dialects and file formats.
 
+use super::args::say_notes;
 use super::console::print;
 use super::format::thousands;
 use super::outputs::OutputCheck;
@@ -32,6 +33,11 @@ pub(super) struct ImportArgs {
 
     #[arg(long, value_name = "NAME", help = dialect_help())]
     dialect: Option<String>,
+
+    /// Prefix of the network's tensor names, for a file with several networks, such as model_ema
+    /// [default: the averaged network, or the only one]
+    #[arg(long, value_name = "NAME")]
+    prefix: Option<String>,
 
     /// Change the first convolution to N input channels, for example for grayscale (1) or
     /// multispectral images: one channel gets the sum of the old kernels, more repeat them, scaled
@@ -126,7 +132,9 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
     let dialect = args.dialect.as_deref().map(dialects::find).transpose()?;
-    let mut model = Model::open_with(&args.files.input, ReadOptions { classes: None, dialect })?;
+    let options = ReadOptions { classes: None, dialect, prefix: args.prefix.as_deref() };
+    let mut model = Model::open_with(&args.files.input, options)?;
+    say_notes(&model);
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into())
             .map_err(|e| e.file(&args.files.input))?;
@@ -144,7 +152,9 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
     check(&args.files.input, None, args.files.output())?;
     let dialect = dialects::find(&args.dialect)?;
-    convert(&Model::open(&args.files.input)?, args.files.output(), dialect, args.dtype.into())
+    let model = Model::open(&args.files.input)?;
+    say_notes(&model);
+    convert(&model, args.files.output(), dialect, args.dtype.into())
 }
 
 fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {

@@ -102,6 +102,9 @@ struct Report {
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialect: Option<&'static str>,
+    /// Other networks in the file, and tensors that are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     config: Config,
     /// Number of trained parameters: kernels, biases, scale and shift of norms.
     parameters: u64,
@@ -157,9 +160,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<Report> {
     let counts = subject.counts()?;
-    let (file, dialect) = match subject {
-        Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect.name())),
-        Network::Named(_) => (None, None),
+    let (file, dialect, notes) = match subject {
+        Network::File(model) => {
+            (Some(text::path(&model.path)), Some(model.dialect.name()), model.notes.clone())
+        }
+        Network::Named(_) => (None, None, Vec::new()),
     };
     let layers: Vec<Layer> = graph
         .nodes()
@@ -182,6 +187,7 @@ fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<R
     Ok(Report {
         file,
         dialect,
+        notes,
         config: subject.config().clone(),
         parameters: counts.parameters,
         auxiliary_parameters: counts.auxiliary,
@@ -199,6 +205,7 @@ fn summary(report: &Report, subject: &Network) -> String {
     let mut rows = Vec::new();
     rows.extend(report.file.iter().map(|file| ("file", file.clone())));
     rows.extend(report.dialect.iter().map(|dialect| ("dialect", (*dialect).to_owned())));
+    rows.extend(report.notes.iter().map(|note| ("note", text::printable(note).into_owned())));
     rows.extend([
         ("backbone", config.backbone.title()),
         ("output stride", config.output_stride.to_string()),

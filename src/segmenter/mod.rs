@@ -331,6 +331,7 @@ pub(crate) mod tests {
             weights,
             dialect: crate::weights::dialects::NATIVE,
             path: "random.safetensors".into(),
+            notes: Vec::new(),
         };
         let rgb = (0..33 * 33 * 3).map(|i| (i * 37 % 251) as u8).collect();
         Ok((Segmenter::new(model, choice)?, Image::new(Size::square(33), rgb).unwrap()))

@@ -22,6 +22,9 @@ pub struct Model {
     pub dialect: &'static dyn Dialect,
     /// File that the model was loaded from.
     pub path: PathBuf,
+    /// What a person should know about the choice of the network: other networks in the file, and
+    /// tensors that are left out.
+    pub notes: Vec<String>,
 }
 
 impl Model {
@@ -57,6 +60,7 @@ impl Model {
             weights: loaded.weights,
             dialect: loaded.dialect,
             path: file.path().to_owned(),
+            notes: loaded.notes,
         })
     }
 

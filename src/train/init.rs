@@ -152,6 +152,7 @@ mod tests {
             weights,
             dialect: crate::weights::dialects::NATIVE,
             path: "some.safetensors".into(),
+            notes: Vec::new(),
         }
     }
 

@@ -96,7 +96,7 @@ pub(super) fn dry_run(
 }
 
 fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
-    Model { config, weights, dialect: NATIVE, path }
+    Model { config, weights, dialect: NATIVE, path, notes: Vec::new() }
 }
 
 /// The image with the most pixels.

@@ -23,6 +23,7 @@ fn model(change: impl FnOnce(&mut Config)) -> Model {
         weights,
         dialect: atrous::engine::weights::dialects::NATIVE,
         path: "tiny.safetensors".into(),
+        notes: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 mod report;
 mod train;
 
-use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs, fixed_size};
+use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs, fixed_size, say_notes};
 use super::console::{print, print_json, say};
 use crate::error::Result;
 use crate::exec::{Device, Runner, Times};
@@ -111,11 +111,15 @@ enum Output {
 impl Args {
     fn model(&self) -> Result<Model> {
         match self.network.open(self.weights.as_ref())? {
-            Network::File(model) => Ok(*model),
+            Network::File(model) => {
+                say_notes(&model);
+                Ok(*model)
+            }
             Network::Named(config) => {
                 let weights = random_weights(&config, self.seed)?;
                 let path = "random weights".into();
-                Ok(Model { config: *config, weights, dialect: NATIVE, path })
+                let notes = Vec::new();
+                Ok(Model { config: *config, weights, dialect: NATIVE, path, notes })
             }
         }
     }

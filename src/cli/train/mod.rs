@@ -7,6 +7,7 @@ mod settings;
 
 pub(in crate::cli) use memory::size;
 
+use super::args::say_notes;
 use super::console::{print, say};
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
@@ -173,6 +174,7 @@ fn start(
     let Some(data) = &args.data else { return Err(error!(Usage, "`--data` is required")) };
     let origin = Origin { data: absolute(data)?, classes, init: args.init.clone() };
     let init = args.init.as_deref().map(Model::open).transpose()?;
+    init.iter().for_each(say_notes);
     let (from, how) = (origin.clone(), recipe.clone());
     let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
     args.settings.apply_epochs(&mut recipe, sets.training.len());
