@@ -21,7 +21,7 @@ pub trait Source: Sync {
     /// Returns the name of the source in messages.
     fn label(&self) -> String;
 
-    /// Returns the modules of a pickled network, by their paths. Empty for other sources.
+    /// Returns the modules of pickled networks, by their paths. `None` for other sources.
     fn layers(&self) -> Option<&BTreeMap<String, LayerAttributes>> {
         None
     }
