@@ -6,6 +6,7 @@ use atrous::engine::geometry::{Size, Spacing};
 use atrous::engine::graph::{ParamRef, Part, Weights};
 use atrous::engine::models::mobilenet_v2::MobileNetV2;
 use atrous::engine::models::mobilenet_v3::MobileNetV3;
+use atrous::engine::models::resnet::{ResNet, Stem};
 use atrous::engine::models::xception::{Xception, XceptionVariant};
 use atrous::engine::models::{
     Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule,
@@ -72,6 +73,19 @@ fn network(dialect: &str) -> Config {
         "jfzhang95" => with_decoder(Config::deeplab_v3plus(mobilenet, 5), |plus| {
             plus.dropouts = vec![0.5, 0.1]
         }),
+        "mmseg" => {
+            let net =
+                ResNet { stem: Stem::V1c, second_undilated: true, ..ResNet::new(18).unwrap() };
+            let config = with_decoder(Config::deeplab_v3plus(Backbone::ResNet(net), 5), |plus| {
+                plus.kind = ConvKind::SeparableNorm;
+            });
+            with_head(config, |head| {
+                head.aspp.kind = ConvKind::SeparableNorm;
+                head.aspp.channels = 128;
+                head.aspp.project_kernel = 3;
+                head.aux = Some(Aux { dropout: 0.1 });
+            })
+        }
         "timm" => Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 5).without_head(),
         "imagenet" => Config::deeplab_v3plus(mobilenet, 5).without_head(),
         other => panic!("define a small network of dialect `{other}` here"),
@@ -446,7 +460,7 @@ fn the_weights_directory_is_read() {
             assert_eq!(loaded.config.padding, PaddingRule::TfSame);
             let tensors = Tensors::of(&file);
             assert!(
-                identify(&tensors, ReadOptions { classes: Some(3), ..ReadOptions::default() })
+                identify(&tensors, &ReadOptions { classes: Some(3), ..ReadOptions::default() })
                     .is_err()
             );
         }

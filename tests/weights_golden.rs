@@ -133,9 +133,21 @@ fn a_checkpoints_state_dict_is_found_and_module_is_stripped() {
 }
 
 #[test]
-fn without_a_known_key_the_dict_with_the_most_tensors_is_used() {
-    assert_network(&open("unknown_name.pth"));
+fn state_dicts_are_found_under_any_key() {
     assert_network(&open("in_a_tuple.pth"));
+    // Several are named by their keys.
+    let file = open("unknown_name.pth");
+    let names: Vec<&str> = file.names().collect();
+    let expected = [
+        "weights_of_the_net.conv.weight",
+        "weights_of_the_net.conv.bias",
+        "weights_of_the_net.bn.num_batches_tracked",
+        "one.x",
+    ];
+    assert_eq!(names, expected);
+    assert_tensor(&file, "weights_of_the_net.conv.weight", &[4, 3, 3, 3], 1);
+    assert_tensor(&file, "one.x", &[2], 1);
+    assert_eq!(file.metadata()["generation"], "4");
 }
 
 #[test]
@@ -152,16 +164,44 @@ fn deflated_archives_are_read() {
 }
 
 #[test]
-fn whole_models_and_scripts_are_rejected_with_advice() {
-    for (name, content) in [
-        ("whole_model.pth", "torch.nn.modules.container.Sequential"),
-        ("script.pth", "TorchScript"),
-    ] {
-        let error = WeightFile::open(golden(name)).unwrap_err().to_string();
-        assert!(
-            error.contains(name) && error.contains(content) && error.contains("state_dict()"),
-            "{error}"
-        );
+fn scripts_are_rejected_with_advice() {
+    let error = WeightFile::open(golden("script.pth")).unwrap_err().to_string();
+    assert!(
+        ["script.pth", "TorchScript", "state_dict()"].iter().all(|part| error.contains(part)),
+        "{error}"
+    );
+}
+
+#[test]
+fn pickled_modules_have_the_tensors_of_their_state_dict() {
+    let file = open("whole_model.pth");
+    assert_eq!(file.names().collect::<Vec<_>>(), ["0.weight", "0.bias"]);
+    for name in ["modules.pth", "modules_protocol4.pth"] {
+        let file = open(name);
+        // Without the buffer that is not persistent, and with the shared block under both names.
+        let names = [
+            "scale",
+            "block.0.weight",
+            "block.0.bias",
+            "block.1.weight",
+            "block.1.bias",
+            "block.1.running_mean",
+            "block.1.running_var",
+            "block.1.num_batches_tracked",
+            "again.0.weight",
+            "again.0.bias",
+            "again.1.weight",
+            "again.1.bias",
+            "again.1.running_mean",
+            "again.1.running_var",
+            "again.1.num_batches_tracked",
+            "heads.0.weight",
+        ];
+        assert_eq!(file.names().collect::<Vec<_>>(), names, "{name}");
+        assert_tensor(&file, "scale", &[2], 0);
+        assert_tensor(&file, "block.0.weight", &[4, 3, 1, 1], 1);
+        assert_tensor(&file, "again.1.running_var", &[4], 6);
+        assert_tensor(&file, "heads.0.weight", &[2, 4, 1, 1], 8);
     }
 }
 

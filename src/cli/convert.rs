@@ -40,6 +40,11 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "NAME", help = dialect_help())]
     dialect: Option<String>,
 
+    /// Prefix of the network's tensor names, for a file with several networks, such as model_ema
+    /// [default: the averaged network, or the only one]
+    #[arg(long, value_name = "NAME")]
+    prefix: Option<String>,
+
     #[command(flatten)]
     statements: StatementArgs,
 
@@ -181,8 +186,8 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
     let dialect = args.dialect.as_deref().map(dialects::find).transpose()?;
-    let statements = args.statements.statements();
-    let options = ReadOptions { dialect, statements, ..ReadOptions::default() };
+    let (statements, prefix) = (args.statements.statements(), args.prefix.clone());
+    let options = ReadOptions { dialect, prefix, statements, ..ReadOptions::default() };
     let mut model = Model::open_with(&args.files.input, options)?;
     say_notes(&model);
     if let Some(channels) = args.input_channels {

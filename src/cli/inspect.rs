@@ -115,6 +115,7 @@ struct Report {
     /// Properties that weight files cannot state, and where they come from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<Setting>,
+    /// What was assumed or chosen, and what was left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     /// Where the network comes from.

@@ -4,6 +4,7 @@ use super::args::output_stride;
 use super::console::say;
 use crate::models::{OutputActivation, PaddingRule};
 use crate::segmenter::Model;
+use crate::text::printable;
 use crate::weights::statements::{Normalization, Statements};
 
 /// What a weight file cannot state about its network.
@@ -103,6 +104,6 @@ impl ConventionArgs {
 /// Writes the notes about a weight file to standard error.
 pub(super) fn say_notes(model: &Model) {
     for note in &model.notes {
-        say(&format!("note: {note}"));
+        say(&format!("note: {}", printable(note)));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn aspp(
         branches.insert(if aspp.pool_first { 0 } else { branches.len() }, pooled);
     }
     let y = if branches.len() == 1 { branches[0] } else { scope.concat("concat", &branches)? };
-    let y = b.layer(scope, "project", y, Layer::pointwise(aspp.channels).relu())?;
+    let y = b.layer(scope, "project", y, Layer::new(aspp.project_kernel, aspp.channels).relu())?;
     b.stage("aspp", y);
     let y = if aspp.dropout > 0.0 { scope.dropout("dropout", y, aspp.dropout)? } else { y };
     if !aspp.separable_after {

@@ -212,6 +212,9 @@ impl Head {
         for &rate in &self.aspp.rates {
             check_count("ASPP rates", rate)?;
         }
+        check(matches!(self.aspp.project_kernel, 1 | 3), || {
+            format!("the ASPP's projection must be 1x1 or 3x3, got {}", self.aspp.project_kernel)
+        })?;
         check_dropout("ASPP dropout", self.aspp.dropout)?;
         if let Pooling::Window { crop, stride } = self.aspp.pooling {
             for n in [crop.height, crop.width, stride.y, stride.x] {

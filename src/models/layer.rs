@@ -32,10 +32,18 @@ pub(super) struct Layer {
     channels: usize,
     stride: usize,
     dilation: usize,
-    depthwise: bool,
+    groups: Groups,
     padding: Option<Padding>,
     affine: Affine,
     activation: Activation,
+}
+
+/// Groups of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    Number(usize),
+    /// One group for each channel.
+    Depthwise,
 }
 
 /// Per-channel operation between a convolution and its activation.
@@ -55,7 +63,7 @@ impl Layer {
             channels,
             stride: 1,
             dilation: 1,
-            depthwise: false,
+            groups: Groups::Number(1),
             padding: None,
             affine: Affine::BatchNorm,
             activation: Activation::Identity,
@@ -69,7 +77,7 @@ impl Layer {
 
     /// Creates a depthwise convolution of `channels`, followed by a batch norm.
     pub fn depthwise(kernel: usize, channels: usize) -> Self {
-        Self { depthwise: true, ..Self::new(kernel, channels) }
+        Self { groups: Groups::Depthwise, ..Self::new(kernel, channels) }
     }
 
     pub fn stride(self, stride: usize) -> Self {
@@ -78,6 +86,11 @@ impl Layer {
 
     pub fn dilation(self, dilation: usize) -> Self {
         Self { dilation, ..self }
+    }
+
+    /// Splits the channels into groups: each output channel reads the input channels of its group.
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups: Groups::Number(groups), ..self }
     }
 
     /// Overrides the padding rule of the network.
@@ -125,7 +138,10 @@ impl Builder<'_> {
             stride: Spacing::square(layer.stride),
             dilation: Spacing::square(layer.dilation),
             padding,
-            groups: if layer.depthwise { scope.shape(x).c } else { 1 },
+            groups: match layer.groups {
+                Groups::Depthwise => scope.shape(x).c,
+                Groups::Number(groups) => groups,
+            },
             bias: layer.affine == Affine::Bias
                 || (layer.affine == Affine::BatchNorm && self.conventions.norm == Norm::Folded),
             ..Conv2d::default()

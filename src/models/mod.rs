@@ -19,6 +19,7 @@ pub mod mobilenet_v3;
 mod paper;
 mod random;
 pub mod resnet;
+mod resnet_units;
 mod spec;
 pub mod xception;
 

@@ -1,5 +1,6 @@
 //! An open weight file: its list of tensors, and reading their elements.
 
+use super::layer::LayerAttributes;
 use super::raw::{Contents, Ignored, Location, RawTensor, Shard, gather, reserve};
 use super::source::Source;
 #[cfg(feature = "tensorflow")]
@@ -159,6 +160,12 @@ impl WeightFile {
     /// Python objects. Empty for safetensors.
     pub fn ignored(&self) -> &[Ignored] {
         &self.contents.ignored
+    }
+
+    /// Returns the pickled modules of a `.pth` of `torch.save(model)`, by their paths: the names of
+    /// their tensors without the last component. Empty for other files.
+    pub fn layers(&self) -> &BTreeMap<String, LayerAttributes> {
+        &self.contents.layers
     }
 
     /// Returns the descriptions of the tensors, in file order.

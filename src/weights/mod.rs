@@ -25,6 +25,7 @@
 pub mod dialects;
 mod dtype;
 mod file;
+mod layer;
 pub mod pth;
 mod raw;
 pub mod safetensors;
@@ -36,6 +37,7 @@ mod tensorflow;
 
 pub use dtype::{FloatDType, StoredDType};
 pub use file::{WeightFile, WeightFormat};
+pub use layer::LayerAttributes;
 pub use pth::{CheckpointDict, write_pth};
 pub use raw::{Ignored, RawTensor};
 pub use safetensors::write_safetensors;

@@ -2,6 +2,7 @@
 
 use super::dtype::StoredDType;
 use super::format_bytes;
+use super::layer::LayerAttributes;
 use super::source::Source;
 use crate::error::{Error, ErrorKind, Result, error};
 use std::collections::BTreeMap;
@@ -261,6 +262,8 @@ pub(super) struct Contents {
     pub notes: Vec<String>,
     /// The files of [`Storage::shard`].
     pub shards: Vec<Source>,
+    /// Pickled modules, by their paths.
+    pub layers: BTreeMap<String, LayerAttributes>,
 }
 
 /// Allocates a vector with capacity for `len` elements. Returns an error instead of aborting.

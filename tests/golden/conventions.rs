@@ -18,6 +18,7 @@ use atrous::engine::weights::dialects::{
 /// Returns the name of the dialect of a case.
 pub fn dialect(golden: &Golden) -> &'static str {
     match (golden.text("dialect"), golden.text("head")) {
+        ("mmseg", _) => "mmseg",
         ("timm", "none") if golden.text("backbone").starts_with("xception") => "timm",
         ("torchvision" | "timm", "none") => "imagenet",
         ("jfzhang95", _) => "jfzhang95",
@@ -34,7 +35,8 @@ pub fn dialect(golden: &Golden) -> &'static str {
 pub fn unused(golden: &Golden) -> Vec<(String, Vec<usize>)> {
     let (name, inputs) = match (golden.text("head"), golden.text("backbone")) {
         ("none", "mobilenet_v2") => ("classifier.1", 1280),
-        ("none", "resnet50") => ("fc", 2048),
+        ("none", "legacy_seresnet50") => ("last_linear", 2048),
+        ("none", name) if name.contains("resne") => ("fc", 2048),
         ("none", "xception41" | "xception65") => ("head.fc", 2048),
         _ => return Vec::new(),
     };
@@ -66,6 +68,7 @@ pub fn config(golden: &Golden) -> Config {
         "torchvision" => torchvision(backbone, classes, &rates),
         "smp" => smp(backbone, plus, golden.config["aspp_separable"] == true, classes, &rates),
         "vainf" => vainf(backbone, plus, classes, &rates),
+        "mmseg" => mmseg(golden, plus, classes, &rates),
         "tensorflow" if plus => from_names("tensorflow", tensorflow(backbone, classes)),
         "tensorflow" => phone(golden, 1, false, classes),
         "jfzhang95" => from_names("jfzhang95", jfzhang95(backbone, classes)),
@@ -107,9 +110,9 @@ fn tensorflow(backbone: &str, classes: usize) -> Config {
     let net = match backbone.strip_prefix("resnet_v1_").and_then(|name| name.strip_suffix("_beta"))
     {
         Some(depth) => Backbone::ResNet(ResNet {
-            depth: depth.parse().unwrap(),
             stem: Stem::Beta,
             strided: Strided::Last,
+            ..ResNet::new(depth.parse().unwrap()).unwrap()
         }),
         None => xception(backbone, XceptionVariant::OutOfPlace),
     };
@@ -156,6 +159,7 @@ fn aspp(rates: &[usize], dropout: f32) -> Aspp {
         pool_first: false,
         dropout,
         separable_after: false,
+        project_kernel: 1,
     }
 }
 
@@ -215,14 +219,54 @@ fn smp(backbone: &str, plus: bool, separable: bool, classes: usize, rates: &[usi
             let net = MobileNetV2::with_width(1.0, 8);
             Backbone::MobileNetV2(MobileNetV2 { last: Some(1280), last_is_features: true, ..net })
         }
-        _ => resnet(backbone),
+        "tu-mobilenetv3_large_100" => Backbone::MobileNetV3(MobileNetV3 {}),
+        _ => variant(backbone.trim_start_matches("tu-")),
     };
     let kind = if separable { ConvKind::Separable } else { ConvKind::Plain };
     let aspp = Aspp { kind, separable_after: plus, ..aspp(rates, 0.5) };
     let decoder = if plus { plus_decoder(ConvKind::Separable, false) } else { Decoder::Conv };
     let mut config = base(net, classes, aspp, decoder);
     config.head.as_mut().unwrap().align_corners = true;
-    config.dilation = DilationRule::WholeStage;
+    // timm's encoders (`tu-`) keep its own rule.
+    if !backbone.starts_with("tu-") {
+        config.dilation = DilationRule::WholeStage;
+    }
+    config
+}
+
+/// Returns a ResNet or one of its variants.
+fn variant(name: &str) -> Backbone {
+    match name {
+        "resnet50c" => Backbone::named("resnet50_v1c").unwrap(),
+        "legacy_seresnet50" => Backbone::named("se_resnet50").unwrap(),
+        _ => Backbone::named(name).unwrap(),
+    }
+}
+
+/// Returns the config of mmsegmentation.
+fn mmseg(golden: &Golden, plus: bool, classes: usize, rates: &[usize]) -> Config {
+    let Backbone::ResNet(net) = variant(golden.text("backbone")) else {
+        unreachable!("mmsegmentation's backbones are ResNets")
+    };
+    let number = |key: &str, default: u64| golden.config[key].as_u64().unwrap_or(default) as usize;
+    let channels = number("channels", 512);
+    let aspp = Aspp {
+        channels,
+        kind: if plus { ConvKind::SeparableNorm } else { ConvKind::Plain },
+        pool_first: true,
+        project_kernel: 3,
+        ..aspp(rates, if plus { 0.0 } else { 0.1 })
+    };
+    let Decoder::Plus(decoder) = plus_decoder(ConvKind::SeparableNorm, false) else {
+        unreachable!("`plus_decoder` returns a decoder")
+    };
+    let low_level_channels = number("low_channels", 48);
+    let decoder = PlusDecoder { low_level_channels, channels, dropouts: vec![0.0, 0.1], ..decoder };
+    let decoder = if plus { Decoder::Plus(decoder) } else { Decoder::None };
+    let net = ResNet { second_undilated: net.depth < 50, ..net };
+    let mut config = base(Backbone::ResNet(net), classes, aspp, decoder);
+    config.head.as_mut().unwrap().aux = Some(Aux { dropout: 0.1 });
+    config.output_stride = 8;
     config
 }
 
@@ -266,7 +310,7 @@ fn imagenet(backbone: &str) -> Config {
             let net = MobileNetV2::with_width(1.0, 8);
             Backbone::MobileNetV2(MobileNetV2 { last: Some(1280), last_is_features: true, ..net })
         }
-        _ => resnet(backbone),
+        _ => variant(backbone),
     };
     Config { output_stride: 32, ..Config::deeplab_v3plus(net, 1).without_head() }
 }

@@ -16,7 +16,10 @@ import seeded
 
 STAGE_SAMPLES = 256
 LOGITS_SAMPLES = 512
+LABEL_SAMPLES = 4096
 SAMPLE_STEP = 1_000_003
+# Bytes of logits and labels up to which both are stored completely.
+COMPLETE = 46 * 1024
 LIMIT = 64 * 1024
 LOGITS_STD = 2.0
 
@@ -265,11 +268,15 @@ def write(path, net, function, shape, config, stage_samples=STAGE_SAMPLES):
         assert logits.isfinite().all() and full.isfinite().all()
         error = (logits.double() - exact[0]).abs().max().item()
         metadata["f32_error"] = f"{error:.3e}"
-        tensors["logits"] = logits.contiguous().numpy()
         # One output is a sigmoid: the foreground where it is above 0.5.
         scores = full if full.shape[1] > 1 else torch.cat([torch.zeros_like(full), full], dim=1)
         labels = scores.argmax(dim=1)
-        tensors["argmax"] = labels.numpy().astype(np.uint8)
+        if logits.numel() * 4 + labels.numel() <= COMPLETE:
+            tensors["logits"] = logits.contiguous().numpy()
+            tensors["argmax"] = labels.numpy().astype(np.uint8)
+        else:
+            tensors["logits.samples"] = sample(logits, LOGITS_SAMPLES)
+            tensors["argmax.samples"] = sample(labels, LABEL_SAMPLES).astype(np.uint8)
         tensors["logits_full.samples"] = sample(full, LOGITS_SAMPLES)
         tensors["logits_full.shape"] = np.array(full.shape, dtype=np.int32)
         shares = np.sort(np.bincount(labels.reshape(-1), minlength=scores.shape[1]) / labels.numel())[::-1]

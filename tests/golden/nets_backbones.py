@@ -7,8 +7,14 @@ from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
 
 from golden import ModuleNet
 
+RESNET = {"stem": "relu"} | {f"layer{i}": f"layer{i}" for i in range(1, 5)}
 STAGES = {
-    "resnet50": {"stem": "relu"} | {f"layer{i}": f"layer{i}" for i in range(1, 5)},
+    "resnet50": RESNET,
+    "resnext50_32x4d": RESNET,
+    "wide_resnet50_2": RESNET,
+    "seresnet50": RESNET,
+    "resnet50c": RESNET,
+    "legacy_seresnet50": RESNET | {"stem": "layer0.relu1"},
     "mobilenet_v2": {"stem": "features.0", "last": "features.18"} | {f"block{i}": f"features.{i + 1}" for i in range(17)},
 }
 
@@ -38,7 +44,7 @@ def imagenet(library, name, weights=None):
         return ModuleNet(getattr(torchvision.models, name)(weights=None), STAGES[name], weights=weights)
     module = timm.create_model(name, pretrained=False)
     if name in STAGES:
-        return ModuleNet(module, {stage: "act1" if stage == "stem" else path for stage, path in STAGES[name].items()})
+        return ModuleNet(module, {stage: "act1" if path == "relu" else path for stage, path in STAGES[name].items()})
     blocks = [f"blocks.{i}" for i in range(len(module.blocks))]
     entry, middle = 3, len(blocks) - 5
     stages = {"stem": "stem.1"} | {f"entry{i + 1}": blocks[i] for i in range(entry)}

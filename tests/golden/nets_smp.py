@@ -10,12 +10,29 @@ RESNET = {"stem": "encoder.relu", "layer1": "encoder.layer1", "layer2": "encoder
 RESNET |= {"layer4": "encoder.layer4"}
 MOBILENET = {"stem": "encoder.features.0"} | {f"block{i}": f"encoder.features.{i + 1}" for i in range(17)}
 MOBILENET |= {"last": "encoder.features.18"}
+LAYERS = [f"layer{i}" for i in range(1, 5)]
+SENET = {"stem": "encoder.layer0"} | {layer: f"encoder.{layer}" for layer in LAYERS}
+TIMM = {"stem": "encoder.model.act1"} | {layer: f"encoder.model.{layer}" for layer in LAYERS}
+TIMM_BLOCKS = [(stage, block) for stage, blocks in enumerate((1, 2, 3, 4, 2, 3)) for block in range(blocks)]
+TIMM_MOBILENET = {"stem": "encoder.model.act1", "last": "encoder.model.blocks.6.0"}
+TIMM_MOBILENET |= {f"block{i}": f"encoder.model.blocks.{s}.{b}" for i, (s, b) in enumerate(TIMM_BLOCKS)}
+
+
+def encoder_stages(encoder):
+    """Stages of an encoder and their modules."""
+    if encoder == "mobilenet_v2":
+        return MOBILENET
+    if encoder == "tu-mobilenetv3_large_100":
+        return TIMM_MOBILENET
+    if encoder.startswith("tu-"):
+        return TIMM
+    return SENET if encoder.startswith("se_") else RESNET
 
 
 def build(arch, encoder, classes, **options):
     """A network with random weights; `arch` is DeepLabV3 or DeepLabV3Plus."""
     module = getattr(smp, arch)(encoder, encoder_weights=None, classes=classes, **options)
-    stages = dict(MOBILENET if encoder == "mobilenet_v2" else RESNET)
+    stages = dict(encoder_stages(encoder))
     aspp = "decoder.aspp.0" if arch == "DeepLabV3Plus" else "decoder.aspp"
     for i, branch in enumerate(("aspp.conv1x1", "aspp.rate1", "aspp.rate2", "aspp.rate3")):
         stages[branch] = f"{aspp}.convs.{i}"

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 import golden
 import nets_backbones
 import nets_jfzhang95
+import nets_mmseg
 import nets_smp
 import nets_tf
 import nets_tf_mobile
@@ -19,6 +20,8 @@ from golden import FunctionNet
 
 DIRECTORY = Path(__file__).parent / "networks"
 ODD, EVEN, TALL, SMALL = (65, 65), (64, 96), (97, 61), (80, 48)
+# The outer taps of a rate of 36 read the image only on maps of more than 36 pixels.
+LARGE, WIDE = (256, 320), (296, 304)
 
 
 def smp_cases():
@@ -40,6 +43,17 @@ def smp_cases():
         ("DeepLabV3", "mobilenet_v2", 16, ODD, {"classes": 21}),
         ("DeepLabV3", "resnet50", 8, SMALL, {}),
         ("DeepLabV3", "resnet50", 16, TALL, {"decoder_aspp_separable": True}),
+        ("DeepLabV3Plus", "resnext50_32x4d", 16, LARGE, {}),
+        ("DeepLabV3Plus", "se_resnet50", 16, LARGE, {}),
+        ("DeepLabV3", "se_resnet50", 8, ODD, {}),
+        ("DeepLabV3Plus", "se_resnext50_32x4d", 16, EVEN, {}),
+        ("DeepLabV3Plus", "tu-resnet18", 16, LARGE, {}),
+        ("DeepLabV3", "tu-resnet50", 8, LARGE, {}),
+        ("DeepLabV3Plus", "tu-wide_resnet50_2", 16, EVEN, {}),
+        ("DeepLabV3Plus", "tu-resnet50c", 16, EVEN, {}),
+        ("DeepLabV3Plus", "tu-seresnet50", 16, EVEN, {}),
+        ("DeepLabV3Plus", "tu-mobilenetv3_large_100", 16, LARGE, {}),
+        ("DeepLabV3", "tu-mobilenetv3_large_100", 8, EVEN, {}),
     ):
         options = dict(options)
         batch, classes = options.pop("batch", 1), options.pop("classes", 7)
@@ -125,6 +139,30 @@ def vainf_cases():
             (batch, 3, *size),
             config,
         )
+
+
+def mmseg_cases():
+    """mmsegmentation: output stride 8, rates 12, 24, 36."""
+    for head, depth, deep, size, options in (
+        ("v3", 50, True, WIDE, {}),
+        ("v3", 18, True, ODD, {"channels": 128}),
+        ("v3+", 50, True, LARGE, {}),
+        ("v3+", 18, True, WIDE, {"channels": 128, "low_channels": 12}),
+        ("v3+", 50, False, EVEN, {}),
+    ):
+        backbone = f"resnet{depth}" + ("_v1c" if deep else "")
+        config = {
+            "dialect": "mmseg",
+            "head": head,
+            "backbone": backbone,
+            "output_stride": 8,
+            "classes": 7,
+            "rates": nets_mmseg.RATES,
+            "aux": True,
+        } | options
+        forward = nets_mmseg.network(head, depth, deep, 7, **options)
+        name = f"mmseg_{head.replace('+', 'plus')}_{backbone}_os8"
+        yield name, FunctionNet, forward, (1, 3, *size), config
 
 
 def tf_net():
@@ -246,7 +284,12 @@ def imagenet_cases():
         ("torchvision", "resnet50", ODD),
         ("torchvision", "mobilenet_v2", EVEN),
         ("torchvision", "mobilenet_v2", TALL),
+        ("torchvision", "resnext50_32x4d", EVEN),
+        ("torchvision", "wide_resnet50_2", ODD),
         ("timm", "resnet50", EVEN),
+        ("timm", "seresnet50", ODD),
+        ("timm", "resnet50c", EVEN),
+        ("timm", "legacy_seresnet50", EVEN),
         ("timm", "xception65", TALL),
         ("timm", "xception41", EVEN),
     ):
@@ -289,6 +332,7 @@ FAMILIES = (
     smp_cases,
     torchvision_cases,
     vainf_cases,
+    mmseg_cases,
     tf_cases,
     tf_mobile_cases,
     jfzhang95_cases,

@@ -114,6 +114,29 @@ def checkpoint():
     }
 
 
+class Tree(torch.nn.Module):
+    """Modules in modules: a child that is absent, one with two names, a buffer that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.zeros(2))
+        self.register_buffer("scratch", torch.ones(7), persistent=False)
+        self.block = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+        self.again = self.block
+        self.downsample = None
+        self.heads = torch.nn.ModuleList([torch.nn.Conv2d(4, 2, 1, bias=False)])
+
+
+def tree():
+    net = Tree()
+    values = dict(zip(("scale", "block.0.weight", "block.0.bias", "block.1.weight", "block.1.bias"), range(5)))
+    values |= {"block.1.running_mean": 5, "block.1.running_var": 6, "heads.0.weight": 8}
+    state = net.state_dict()
+    for name, seed in values.items():
+        state[name].copy_(tensor(list(state[name].shape), seed))
+    return net
+
+
 def deflated():
     packed = io.BytesIO()
     torch.save(network(), packed)
@@ -142,6 +165,8 @@ def main():
     save("in_a_tuple", (network(), 3))
     save("protocol5", checkpoint(), pickle_protocol=5)
     save("whole_model", torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)))
+    save("modules", tree())
+    save("modules_protocol4", tree(), pickle_protocol=4)
     save("legacy", network(), **old)
     save("legacy_strided", strided(), **old)
     save("legacy_checkpoint", checkpoint(), **old)

@@ -24,7 +24,13 @@ fn off_corners(rng: &mut Rng, shape: Shape) -> Tensor {
 #[test]
 fn activations() {
     let mut rng = Rng(1);
-    let all = [Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::HardSigmoid];
+    let all = [
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::HardSwish,
+        Activation::HardSigmoid,
+        Activation::Sigmoid,
+    ];
     let cases: Vec<Case> = all
         .into_iter()
         .flat_map(|a| [Shape::new(1, 3, 5, 7), Shape::new(2, 2, 1, 4)].map(|s| (a, s)))

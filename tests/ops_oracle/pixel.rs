@@ -32,6 +32,7 @@ fn activations() {
         Activation::Relu6,
         Activation::HardSwish,
         Activation::HardSigmoid,
+        Activation::Sigmoid,
     ];
     let cases: Vec<Case> = all
         .into_iter()

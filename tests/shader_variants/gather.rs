@@ -202,6 +202,12 @@ fn configs() -> Vec<Config> {
         with(mobilenet(), 8, Decoder::None, PaddingRule::TfSame),
         with(Backbone::MobileNetV3(MobileNetV3 {}), 16, Decoder::Conv, PaddingRule::Symmetric),
         with(mobilenet(), 32, Decoder::None, PaddingRule::Symmetric).without_head(),
+        with(
+            Backbone::named("se_resnext50_32x4d").expect("exists"),
+            16,
+            Decoder::None,
+            PaddingRule::Symmetric,
+        ),
     ];
     all[1].multi_grid = vec![1, 2, 4];
     let head = all[4].head.as_mut().expect("made with a head");
@@ -347,12 +353,13 @@ fn updates(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     all.push((Arc::new(Align(Packing::Matrix)), vec![TensorType::f32(Shape::new(3, 3, 3, 5))]));
 }
 
-const ACTIVATIONS: [Activation; 5] = [
+const ACTIVATIONS: [Activation; 6] = [
     Activation::Identity,
     Activation::Relu,
     Activation::Relu6,
     Activation::HardSwish,
     Activation::HardSigmoid,
+    Activation::Sigmoid,
 ];
 
 /// Every epilogue on one shape, and every kind of kernel with some epilogues: in the shaders the

@@ -6,6 +6,7 @@ mod archives;
 mod build;
 mod headers;
 mod memory;
+mod modules;
 mod pickles;
 mod random;
 
@@ -62,6 +63,7 @@ fn damaged() -> Vec<Case> {
     let mut cases = headers::cases();
     cases.extend(headers::other_formats());
     cases.extend(pickles::cases());
+    cases.extend(modules::cases());
     cases.extend(archives::cases());
     cases.extend(archives::legacy_cases());
     let mut random = Lcg(1);

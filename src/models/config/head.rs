@@ -167,6 +167,18 @@ pub struct Aspp {
     /// Whether a separable 3x3 convolution follows the projection (DeepLabV3Plus of SMP).
     #[serde(default)]
     pub separable_after: bool,
+    /// Kernel size of the projection: 1, or 3 (OpenMMLab).
+    #[serde(default = "pointwise", skip_serializing_if = "is_pointwise")]
+    pub project_kernel: usize,
+}
+
+fn pointwise() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_pointwise(kernel: &usize) -> bool {
+    *kernel == pointwise()
 }
 
 impl Default for Aspp {
@@ -181,6 +193,7 @@ impl Default for Aspp {
             pool_first: false,
             dropout: 0.1,
             separable_after: false,
+            project_kernel: pointwise(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum Activation {
     HardSwish,
     /// `relu6(x + 3) / 6`.
     HardSigmoid,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
 }
 
 impl Activation {
@@ -37,6 +39,7 @@ impl Activation {
             Activation::Relu6 => x.clamp(0.0, 6.0),
             Activation::HardSwish => x * ((x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0)),
             Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0),
+            Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         }
     }
 
@@ -51,6 +54,7 @@ impl Activation {
                 ("Clip", Vec::new())
             }
             Activation::HardSwish => ("HardSwish", Vec::new()),
+            Activation::Sigmoid => ("Sigmoid", Vec::new()),
             Activation::HardSigmoid => {
                 ("HardSigmoid", vec![("alpha", OnnxAttribute::Float(slope))])
             }
@@ -66,6 +70,7 @@ impl Activation {
             Activation::Relu6 => "relu6",
             Activation::HardSwish => "hard_swish",
             Activation::HardSigmoid => "hard_sigmoid",
+            Activation::Sigmoid => "sigmoid",
         }
     }
 }

@@ -18,7 +18,7 @@ impl Activation {
     pub(super) fn slope_from_output(self) -> bool {
         match self {
             Activation::Identity | Activation::Relu | Activation::Relu6 => true,
-            Activation::HardSigmoid | Activation::HardSwish => false,
+            Activation::HardSigmoid | Activation::HardSwish | Activation::Sigmoid => false,
         }
     }
 
@@ -31,6 +31,10 @@ impl Activation {
             Activation::Relu => f32::from(x > 0.0),
             Activation::Relu6 => inside(0.0, 6.0),
             Activation::HardSigmoid => inside(-3.0, 3.0) * (1.0 / 6.0),
+            Activation::Sigmoid => {
+                let y = self.apply(x);
+                y * (1.0 - y)
+            }
             Activation::HardSwish if x <= -3.0 => 0.0,
             Activation::HardSwish if x >= 3.0 => 1.0,
             Activation::HardSwish => x * (1.0 / 3.0) + 0.5,

@@ -1,7 +1,7 @@
 //! jfzhang95's pytorch-deeplab-xception: v3+ with ResNet-101, Xception or MobileNetV2.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Tensors};
+use super::{Dialect, Tensors, resnet};
 use crate::error::{Result, error};
 use crate::graph::Part;
 use crate::models::xception::{Xception, XceptionVariant};
@@ -59,7 +59,7 @@ impl Dialect for Jfzhang95 {
             config.dilation = DilationRule::AfterGroup;
             config.padding = PaddingRule::BeforeExpansion { stem: 1 };
         } else if tensors.any("backbone.layer1.0.conv3.") {
-            config.backbone = Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?);
+            config.backbone = Backbone::ResNet(resnet::infer(tensors, "backbone.")?);
             config.dilation = DilationRule::WholeStage;
             config.multi_grid = vec![1, 2, 4];
         } else if !tensors.any("backbone.block20.") {
@@ -73,7 +73,7 @@ impl Dialect for Jfzhang95 {
     fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
-                Backbone::ResNet(_) => torch::resnet("backbone.", inner),
+                Backbone::ResNet(net) => resnet::layer_name(net, "backbone.", inner),
                 Backbone::MobileNetV2(_) => mobilenet_v2(inner),
                 Backbone::Xception(net) if net.depth == 65 => xception(inner),
                 _ => None,

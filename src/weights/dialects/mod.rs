@@ -5,12 +5,20 @@
 //! contain: concatenation order, padding, dilation, eps, corner alignment. Each dialect is a module
 //! with one implementation of [`Dialect`]; [`DIALECTS`] lists them.
 
+mod averaged;
+mod encoders;
+mod groups;
 mod huggingface;
 mod imagenet;
 mod jfzhang95;
 mod layout;
+mod left_out;
 mod like;
+mod matching;
+mod mmseg;
 mod native;
+mod pickled;
+mod resnet;
 mod smp;
 mod store;
 mod tensorflow;
@@ -32,16 +40,15 @@ use crate::error::{Result, error};
 use crate::graph::{ParamInfo, ParamRef, Part, Weights};
 use crate::models::{self, Backbone, CONFIG_KEY, Config};
 use crate::tensor::{Shape, Tensor};
-use crate::text::{excerpt, tensor_mismatches};
+use matching::MatchedTensors;
 use rayon::prelude::*;
-use std::collections::HashSet;
 use std::fmt;
-use tensors::Unprefixed;
 
 /// All dialects, in the order of detection.
 pub static DIALECTS: &[&dyn Dialect] = &[
     NATIVE,
     &tensorflow::TensorFlow,
+    &mmseg::MmSeg,
     &torchvision::Torchvision,
     &smp::Smp,
     &vainf::VainF,
@@ -104,6 +111,12 @@ pub trait Dialect: Sync {
     /// classifiers.
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
         name.ends_with("num_batches_tracked")
+    }
+
+    /// Returns a note about a network of other arithmetic with the same tensors, that a file could
+    /// have instead.
+    fn doubt(&self, _config: &Config) -> Option<&'static str> {
+        None
     }
 
     /// Returns the key under which the code base's loader expects the weights in a `.pth` file.
@@ -170,9 +183,13 @@ pub struct Loaded {
     pub weights: Weights,
     /// Dialect of the file.
     pub dialect: &'static dyn Dialect,
+    /// Prefix of the network's tensors in the file, with the dot at its end. Empty for a file with
+    /// nothing else.
+    pub prefix: String,
     /// Properties that weight files cannot state, and where they come from.
     pub settings: Vec<Setting>,
-    /// What a person should know about how the file was read, one sentence each.
+    /// What a person should know about how the file was read, one sentence each: what was assumed,
+    /// other networks in the file, and tensors that are left out.
     pub notes: Vec<String>,
 }
 
@@ -183,6 +200,9 @@ pub struct ReadOptions {
     pub classes: Option<usize>,
     /// Dialect of the file. Detected from the tensor names by default.
     pub dialect: Option<&'static dyn Dialect>,
+    /// Prefix of the network's tensor names, with or without the dot at its end, for files with
+    /// several networks.
+    pub prefix: Option<String>,
     /// What the weight file cannot state.
     pub statements: Statements,
     /// The files beside the weights. `None` reads those in the directory of a weight file that is
@@ -206,24 +226,18 @@ pub fn find(name: &str) -> Result<&'static dyn Dialect> {
 /// # Errors
 /// Returns an error if no dialect matches the names, if the network is not supported, if `options`
 /// do not fit it, or if the number of classes is wrong.
-pub fn identify(tensors: &Tensors, options: ReadOptions) -> Result<(&'static dyn Dialect, Config)> {
-    let (dialect, resolved) = resolve(tensors, &options)?;
+pub fn identify(
+    tensors: &Tensors,
+    options: &ReadOptions,
+) -> Result<(&'static dyn Dialect, Config)> {
+    let (dialect, resolved) = resolve(tensors, options)?;
     Ok((dialect, resolved.config))
 }
 
 fn resolve(tensors: &Tensors, options: &ReadOptions) -> Result<(&'static dyn Dialect, Resolved)> {
     let dialect = match options.dialect {
         Some(dialect) => dialect,
-        None => detect(tensors).ok_or_else(|| {
-            let examples = tensors
-                .iter()
-                .take(3)
-                .map(|(name, _)| format!("`{}`", excerpt(name)))
-                .collect::<Vec<_>>()
-                .join(", ");
-            error!(Weights, "tensor names match no known dialect: {examples}, ...")
-                .advice("specify the dialect if you know it")
-        })?,
+        None => detect(tensors).ok_or_else(|| groups::unknown(tensors))?,
     };
     // The metadata has settings that the names of a foreign dialect do not determine.
     let metadata = tensors.metadata(CONFIG_KEY);
@@ -272,37 +286,37 @@ pub fn expected(
 
 /// Reads a network and its weights.
 ///
+/// The network is the group of tensors below a prefix that fits a dialect: `module.` of
+/// `DataParallel`, `model.` of Lightning, `model_ema.module.` of a moving average, or all of them.
+/// [`Loaded::notes`] names the tensors that are left out. Of several networks the averaged one is
+/// read.
+///
 /// # Errors
 /// Returns an error
-/// - if no dialect matches the names,
-/// - if tensors are missing, unexpected or misshapen; all of them are reported together, before any
-///   elements are read,
-/// - if the number of classes is wrong,
-/// - if elements cannot be read, or
-/// - if the options do not fit the network.
+/// - if no dialect matches the names, or several networks do, none of them averaged,
+/// - if tensors of the network are missing, unexpected or misshapen; all of them are reported
+///   together, before any elements are read,
+/// - if the number of classes is wrong, or
+/// - if elements cannot be read.
 pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
-    load_with(source, &options)
-}
-
-fn load_with(source: &dyn Source, options: &ReadOptions) -> Result<Loaded> {
     let tensors = Tensors::of(source);
-    if options.dialect.is_none()
-        && detect(&tensors).is_none()
-        && let Some(result) = load_without_prefix(source, options, MAX_PREFIXES)
-    {
-        return result;
+    let chosen = groups::choose(&tensors, source, &options).map_err(|e| e.at(source.label()))?;
+    let groups::Chosen { prefix, mut matched, mut notes } = chosen;
+    if let Some(layers) = source.layers() {
+        let adapted = pickled::adapt(layers, &prefix, &mut matched);
+        notes.extend(adapted.map_err(|e| e.at(source.label()))?);
     }
-    let matched = match_tensors(&tensors, options).map_err(|e| e.at(source.label()))?;
-    let MatchedTensors { dialect, resolved, layout, parameters } = matched;
-    let Resolved { config, settings, notes } = resolved;
+    let MatchedTensors { dialect, config, settings, notes: stated, layout, parameters } = matched;
+    notes.extend(stated);
     let weights = parameters.par_iter().map(|p| {
-        let data = source.read(&p.name)?;
+        let name = format!("{prefix}{}", p.name);
+        let data = source.read(&name)?;
         let tensor = layout.read(p.shape, p.part, data).and_then(|t| check_variance(p.part, t));
-        let tensor = tensor.map_err(|e| e.at(format!("tensor `{}`", p.name)))?;
+        let tensor = tensor.map_err(|e| e.at(format!("tensor `{name}`")))?;
         Ok((p.native_name.clone(), ParamRef::new(tensor)))
     });
     let weights = weights.collect::<Result<Weights>>()?;
-    Ok(Loaded { weights, config, dialect, settings, notes })
+    Ok(Loaded { weights, config, dialect, prefix, settings, notes })
 }
 
 /// Rejects negative running variances, which mean that the file is damaged or that the tensor is
@@ -327,76 +341,4 @@ fn check_variance(part: Part, tensor: Tensor) -> Result<Tensor> {
 
 fn detect(tensors: &Tensors) -> Option<&'static dyn Dialect> {
     DIALECTS.iter().copied().find(|d| d.detect(tensors))
-}
-
-/// Maximum number of nested prefixes that are removed from the names. Real files have up to three;
-/// a crafted one can have a thousand dots in each name.
-const MAX_PREFIXES: usize = 8;
-
-/// Loads a network whose names match a dialect after a prefix common to all of them is removed.
-/// `None` if they still match no dialect after `max_prefixes`.
-fn load_without_prefix(
-    source: &dyn Source,
-    options: &ReadOptions,
-    max_prefixes: usize,
-) -> Option<Result<Loaded>> {
-    let unprefixed = Unprefixed::new(source).filter(|_| max_prefixes > 0)?;
-    if detect(&Tensors::of(&unprefixed)).is_some() {
-        Some(load_with(&unprefixed, options))
-    } else {
-        load_without_prefix(&unprefixed, options, max_prefixes - 1)
-    }
-}
-
-/// The tensors of a file, matched to the parameters of a network.
-struct MatchedTensors {
-    dialect: &'static dyn Dialect,
-    resolved: Resolved,
-    layout: KernelLayout,
-    parameters: Vec<ExpectedTensor>,
-}
-
-fn match_tensors(tensors: &Tensors, options: &ReadOptions) -> Result<MatchedTensors> {
-    let (dialect, resolved) = resolve(tensors, options)?;
-    let layout = dialect.layout(tensors);
-    let mut parameters = expected(dialect, &resolved.config, layout)?;
-    for parameter in &mut parameters {
-        parameter.name = dialect.stored_name(tensors, std::mem::take(&mut parameter.name));
-    }
-    check_tensors(dialect, tensors, &parameters)?;
-    Ok(MatchedTensors { dialect, resolved, layout, parameters })
-}
-
-/// Reports all missing, misshapen and unexpected tensors.
-fn check_tensors(
-    dialect: &dyn Dialect,
-    tensors: &Tensors,
-    parameters: &[ExpectedTensor],
-) -> Result<()> {
-    let known: HashSet<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
-    let missing: Vec<String> =
-        parameters.iter().filter(|p| !tensors.has(&p.name)).map(|p| p.name.clone()).collect();
-    let misshapen: Vec<String> = parameters
-        .iter()
-        .filter_map(|p| match tensors.dims(&p.name) {
-            Some(dims) if dims != p.dims => {
-                Some(format!("{} (expected {:?}, got {:?})", excerpt(&p.name), p.dims, dims))
-            }
-            _ => None,
-        })
-        .collect();
-    let unexpected: Vec<String> = tensors
-        .iter()
-        .map(|(name, _)| name)
-        .filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name))
-        .map(excerpt)
-        .collect();
-    match tensor_mismatches(&missing, &misshapen, &unexpected) {
-        None => Ok(()),
-        Some(report) => Err(error!(
-            Weights,
-            "the tensors do not match the `{}` network: {report}",
-            dialect.name()
-        )),
-    }
 }

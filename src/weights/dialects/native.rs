@@ -21,7 +21,7 @@ impl Dialect for Native {
     }
 
     fn detect(&self, tensors: &Tensors) -> bool {
-        tensors.has(STEM_WEIGHT) || tensors.any("backbone.stem.")
+        tensors.has(STEM_WEIGHT) || tensors.any("backbone.stem.conv")
     }
 
     fn infer(&self, _tensors: &Tensors) -> Result<Config> {

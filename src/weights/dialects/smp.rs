@@ -1,13 +1,17 @@
-//! segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2.
+//! segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet and its variants,
+//! MobileNetV2, or an encoder of timm (`tu-`).
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Tensors};
+use super::{Dialect, Tensors, encoders, resnet, timm};
 use crate::error::{Result, error};
 use crate::graph::Part;
 use crate::models::{Backbone, Config, ConvKind, Decoder, DilationRule, Head, PlusDecoder};
 
 /// The dialect of SMP.
 pub struct Smp;
+
+/// Prefix of the encoders that SMP takes from timm. They dilate by timm's rule.
+const TIMM: &str = "encoder.model.";
 
 fn feature(number: usize) -> String {
     format!("encoder.features.{number}")
@@ -19,7 +23,7 @@ impl Dialect for Smp {
     }
 
     fn description(&self) -> &'static str {
-        "segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2"
+        "segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet, ResNeXt, SE-ResNet, MobileNetV2, or timm's ResNets and MobileNets"
     }
 
     fn detect(&self, tensors: &Tensors) -> bool {
@@ -28,20 +32,7 @@ impl Dialect for Smp {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let backbone = torch::infer_resnet_or_mobilenet_v2(tensors, "encoder.", feature)?;
-        let (mut backbone, stem) = backbone.ok_or_else(|| {
-            error!(Weights, "unsupported encoder of dialect `smp`")
-                .advice("ResNet-18 to -152 and MobileNetV2 are supported")
-        })?;
-        if let Backbone::MobileNetV2(net) = &mut backbone {
-            if net.last.is_none() {
-                return Err(error!(
-                    Weights,
-                    "the encoder lacks its last layer, `encoder.features.18`"
-                ));
-            }
-            net.last_is_features = true;
-        }
+        let (backbone, stem, dilation) = encoder(tensors)?;
         let plus = tensors.any("decoder.block1.")
             || tensors.any("decoder.block2.")
             || tensors.any("decoder.aspp.0.");
@@ -57,7 +48,7 @@ impl Dialect for Smp {
         };
         Ok(Config {
             output_stride: if plus { 16 } else { 8 },
-            dilation: DilationRule::WholeStage,
+            dilation,
             input_channels: tensors.dim(&stem, 1).unwrap_or(3),
             head: Some(Head::new(
                 torch::classes(tensors, "segmentation_head.0"),
@@ -77,9 +68,16 @@ impl Dialect for Smp {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
         let layer = match path.split_once('.') {
-            Some(("backbone", inner)) => {
-                torch::resnet_or_mobilenet_v2(&config.backbone, "encoder.", feature, inner)
-            }
+            Some(("backbone", inner)) => match (&config.backbone, config.dilation) {
+                (Backbone::MobileNetV3(_), _) => timm::mobilenet_v3(TIMM, inner),
+                (Backbone::MobileNetV2(_), DilationRule::AfterStride) => {
+                    timm::mobilenet_v2(TIMM, inner)
+                }
+                (Backbone::ResNet(net), DilationRule::AfterStride) => {
+                    resnet::layer_name(net, TIMM, inner)
+                }
+                _ => torch::resnet_or_mobilenet_v2(&config.backbone, "encoder.", feature, inner),
+            },
             Some(("aspp", "separable.depthwise")) => Some(layer("decoder.aspp.", "1.0", "")),
             Some(("aspp", "separable.pointwise")) => Some(layer("decoder.aspp.", "1.1", "2")),
             Some(("aspp", inner)) => torch::aspp(
@@ -118,7 +116,8 @@ impl Dialect for Smp {
         let head = config.head.as_ref()?;
         let encoder = match &config.backbone {
             Backbone::MobileNetV2(_) => "mobilenet_v2".to_owned(),
-            other => other.title().to_lowercase().replace('-', ""),
+            Backbone::ResNet(_) => config.backbone.title().to_lowercase().replace('-', ""),
+            _ => return None,
         };
         let arch =
             if matches!(head.decoder, Decoder::Plus(_)) { "DeepLabV3Plus" } else { "DeepLabV3" };
@@ -133,10 +132,45 @@ impl Dialect for Smp {
         ))
     }
 
+    fn doubt(&self, config: &Config) -> Option<&'static str> {
+        matches!(config.backbone, Backbone::MobileNetV3(_)).then_some(timm::MOBILENET_V3_DOUBT)
+    }
+
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
         // SMP can train an additional classifier of whole images.
         name.ends_with("num_batches_tracked") || name.starts_with("classification_head.")
     }
+}
+
+/// Infers the encoder. Returns it with the name of its first kernel and its dilation rule.
+fn encoder(tensors: &Tensors) -> Result<(Backbone, String, DilationRule)> {
+    let unsupported = || {
+        error!(Weights, "unsupported encoder of dialect `smp`").advice(encoders::advice(tensors))
+    };
+    if !tensors.any(TIMM) {
+        let known = torch::infer_resnet_or_mobilenet_v2(tensors, "encoder.", feature);
+        let (mut backbone, stem) = known?.ok_or_else(unsupported)?;
+        if let Backbone::MobileNetV2(net) = &mut backbone {
+            if net.last.is_none() {
+                return Err(error!(
+                    Weights,
+                    "the encoder lacks its last layer, `encoder.features.18`"
+                ));
+            }
+            net.last_is_features = true;
+        }
+        return Ok((backbone, stem, DilationRule::WholeStage));
+    }
+    if tensors.any(&format!("{TIMM}layer1.0.")) {
+        let net = resnet::infer(tensors, TIMM)?;
+        let stem = resnet::stem_kernel(&net, TIMM);
+        return Ok((Backbone::ResNet(net), stem, DilationRule::AfterStride));
+    }
+    if !tensors.any(&format!("{TIMM}conv_stem.")) {
+        return Err(unsupported());
+    }
+    let net = timm::infer_mobilenet(tensors, TIMM).map_err(|_| unsupported())?;
+    Ok((net, format!("{TIMM}conv_stem.weight"), DilationRule::AfterStride))
 }
 
 /// Returns the prefix of DeepLabV3's ASPP in the old or the new version.

@@ -1,7 +1,7 @@
 //! Sources of tensors, and the index of their names and dimensions that dialects work on.
 
 use crate::error::Result;
-use crate::weights::WeightFile;
+use crate::weights::{LayerAttributes, WeightFile};
 use std::collections::BTreeMap;
 
 /// A source of named tensors: an open file, or tensors in memory.
@@ -20,6 +20,11 @@ pub trait Source: Sync {
 
     /// Returns the name of the source in messages.
     fn label(&self) -> String;
+
+    /// Returns the modules of pickled networks, by their paths. `None` for other sources.
+    fn layers(&self) -> Option<&BTreeMap<String, LayerAttributes>> {
+        None
+    }
 }
 
 /// Index of the names and dimensions of a source's tensors, and its metadata.
@@ -35,6 +40,41 @@ impl Tensors {
         Self { dims: source.tensors().into_iter().collect(), metadata: source.metadata() }
     }
 
+    /// Returns the tensors below `prefix`, by the rest of their names, without metadata.
+    pub(super) fn below(&self, prefix: &str) -> Self {
+        let dims = self
+            .dims
+            .range(prefix.to_owned()..)
+            .map_while(|(name, dims)| Some((name.strip_prefix(prefix)?.to_owned(), dims.clone())));
+        Self { dims: dims.collect(), metadata: BTreeMap::new() }
+    }
+
+    /// Returns the tensors whose names `keep` accepts, with the metadata.
+    pub(super) fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let dims = self.dims.iter().filter(|(name, _)| keep(name));
+        Self {
+            dims: dims.map(|(name, dims)| (name.clone(), dims.clone())).collect(),
+            metadata: self.metadata.clone(),
+        }
+    }
+
+    /// Sets the metadata to that of `other`.
+    pub(super) fn with_metadata_of(self, other: &Self) -> Self {
+        Self { metadata: other.metadata.clone(), ..self }
+    }
+
+    /// Returns the components before the first dot of the names, with the number of tensors below
+    /// each.
+    pub(super) fn components(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for name in self.dims.keys() {
+            if let Some((component, _)) = name.split_once('.') {
+                *counts.entry(component).or_default() += 1;
+            }
+        }
+        counts
+    }
+
     /// Returns an iterator over names and dimensions, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.dims.iter().map(|(name, dims)| (name.as_str(), dims.as_slice()))
@@ -48,6 +88,11 @@ impl Tensors {
     /// Returns whether a tensor has this name.
     pub fn has(&self, name: &str) -> bool {
         self.dims.contains_key(name)
+    }
+
+    /// Returns the number of tensors.
+    pub(super) fn len(&self) -> usize {
+        self.dims.len()
     }
 
     /// Returns whether any name starts with `prefix`.
@@ -96,44 +141,8 @@ impl Source for WeightFile {
     fn label(&self) -> String {
         crate::text::path(self.path())
     }
-}
 
-/// A source without the prefix that all names of another source share: `module.` of `DataParallel`,
-/// `model.` of Lightning.
-pub(super) struct Unprefixed<'a> {
-    inner: &'a dyn Source,
-    prefix: String,
-    /// Cached, so that nested prefixes are not stripped again by every call.
-    tensors: Vec<(String, Vec<usize>)>,
-}
-
-impl<'a> Unprefixed<'a> {
-    /// Removes the component before the first dot. `None` unless all names share it.
-    pub fn new(inner: &'a dyn Source) -> Option<Self> {
-        let mut tensors = inner.tensors();
-        let (component, _) = tensors.first()?.0.split_once('.')?;
-        let prefix = format!("{component}.");
-        for (name, _) in &mut tensors {
-            *name = name.strip_prefix(&prefix)?.to_owned();
-        }
-        Some(Self { inner, prefix, tensors })
-    }
-}
-
-impl Source for Unprefixed<'_> {
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        self.tensors.clone()
-    }
-
-    fn metadata(&self) -> BTreeMap<String, String> {
-        self.inner.metadata()
-    }
-
-    fn read(&self, name: &str) -> Result<Vec<f32>> {
-        self.inner.read(&format!("{}{name}", self.prefix))
-    }
-
-    fn label(&self) -> String {
-        self.inner.label()
+    fn layers(&self) -> Option<&BTreeMap<String, LayerAttributes>> {
+        Some(self.layers()).filter(|layers| !layers.is_empty())
     }
 }

@@ -11,6 +11,10 @@ use crate::models::{Backbone, Config, Eps, Preprocessing};
 /// The dialect of timm.
 pub struct Timm;
 
+/// Note about MobileNetV3-Large: TensorFlow's port differs in padding and eps alone.
+pub(super) const MOBILENET_V3_DOUBT: &str = "read as timm's mobilenetv3_large_100; weights of \
+     tf_mobilenetv3_large_100 have the same tensors, but are not supported";
+
 /// Number of blocks in the stages of MobileNetV2.
 const MOBILENET_V2: [usize; 7] = [1, 2, 3, 4, 3, 3, 1];
 /// Number of blocks in the stages of MobileNetV3-Large. The last stage is the layer after the
@@ -35,7 +39,7 @@ impl Dialect for Timm {
         let (backbone, stem) = if xception {
             (Backbone::Xception(infer_xception(tensors)?), "stem.0.conv.weight")
         } else {
-            (infer_mobilenet(tensors)?, "conv_stem.weight")
+            (infer_mobilenet(tensors, "")?, "conv_stem.weight")
         };
         let preprocess = if xception {
             Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Preprocessing::IMAGENET }
@@ -54,11 +58,15 @@ impl Dialect for Timm {
         let inner = path.strip_prefix("backbone.")?;
         let layer = match &config.backbone {
             Backbone::Xception(net) => xception(net, inner),
-            Backbone::MobileNetV2(_) => mobilenet_v2(inner),
-            Backbone::MobileNetV3(_) => mobilenet_v3(inner),
+            Backbone::MobileNetV2(_) => mobilenet_v2("", inner),
+            Backbone::MobileNetV3(_) => mobilenet_v3("", inner),
             _ => None,
         };
         layer.map(|layer| torch::name(layer, part))
+    }
+
+    fn doubt(&self, config: &Config) -> Option<&'static str> {
+        matches!(config.backbone, Backbone::MobileNetV3(_)).then_some(MOBILENET_V3_DOUBT)
     }
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
@@ -79,12 +87,13 @@ fn infer_xception(tensors: &Tensors) -> Result<Xception> {
     })
 }
 
-/// Infers the mobile network from the number of blocks in its stages.
-fn infer_mobilenet(tensors: &Tensors) -> Result<Backbone> {
-    match std::array::from_fn(|i| tensors.count(&format!("blocks.{i}."))) {
+/// Infers the mobile network below `prefix` from the number of blocks in its stages.
+pub(super) fn infer_mobilenet(tensors: &Tensors, prefix: &str) -> Result<Backbone> {
+    match std::array::from_fn(|i| tensors.count(&format!("{prefix}blocks.{i}."))) {
         MOBILENET_V2 => {
             let kernel = |path: &str| {
-                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
+                mobilenet_v2(prefix, path)
+                    .map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
             };
             let project = |block: usize| kernel(&format!("block{block}.project"));
             let mut net = torch::infer_mobilenet_v2(
@@ -131,13 +140,13 @@ fn xception(net: &Xception, path: &str) -> Option<Layer> {
 
 /// Splits a native path `blockN.LAYER` into timm's prefix of the block, which counts blocks within
 /// stages, the native block number, and the layer.
-fn block<'p>(stages: &[usize], path: &'p str) -> Option<(String, usize, &'p str)> {
+fn block<'p>(prefix: &str, stages: &[usize], path: &'p str) -> Option<(String, usize, &'p str)> {
     let (number, layer) = path.strip_prefix("block")?.split_once('.')?;
     let number: usize = number.parse().ok()?;
     let mut index = number;
     for (stage, &blocks) in stages.iter().enumerate() {
         if index < blocks {
-            return Some((format!("blocks.{stage}.{index}."), number, layer));
+            return Some((format!("{prefix}blocks.{stage}.{index}."), number, layer));
         }
         index -= blocks;
     }
@@ -158,23 +167,25 @@ fn inverted_residual(prefix: &str, part: &str, has_expansion: bool) -> Option<La
     }
 }
 
-fn mobilenet_v2(path: &str) -> Option<Layer> {
+/// Renames a layer of MobileNetV2 below `prefix`.
+pub(super) fn mobilenet_v2(prefix: &str, path: &str) -> Option<Layer> {
     match path {
-        "stem.conv1" => Some(layer("", "conv_stem", "bn1")),
-        "last" => Some(layer("", "conv_head", "bn2")),
+        "stem.conv1" => Some(layer(prefix, "conv_stem", "bn1")),
+        "last" => Some(layer(prefix, "conv_head", "bn2")),
         _ => {
-            let (prefix, number, part) = block(&MOBILENET_V2, path)?;
+            let (prefix, number, part) = block(prefix, &MOBILENET_V2, path)?;
             inverted_residual(&prefix, part, number > 0)
         }
     }
 }
 
-fn mobilenet_v3(path: &str) -> Option<Layer> {
+/// Renames a layer of MobileNetV3-Large below `prefix`.
+pub(super) fn mobilenet_v3(prefix: &str, path: &str) -> Option<Layer> {
     match path {
-        "stem.conv1" => Some(layer("", "conv_stem", "bn1")),
-        "last" => Some(layer("blocks.6.0.", "conv", "bn1")),
+        "stem.conv1" => Some(layer(prefix, "conv_stem", "bn1")),
+        "last" => Some(layer(&format!("{prefix}blocks.6.0."), "conv", "bn1")),
         _ => {
-            let (prefix, number, part) = block(&MOBILENET_V3[..6], path)?;
+            let (prefix, number, part) = block(prefix, &MOBILENET_V3[..6], path)?;
             inverted_residual(&prefix, part, mobilenet_v3::block_layers(number)?.expansion)
         }
     }
@@ -187,14 +198,17 @@ mod tests {
     #[test]
     fn blocks_are_counted_within_their_stages() {
         let conv = |layer: Option<Layer>| layer.map(|(conv, _)| conv);
-        assert_eq!(conv(mobilenet_v2("block16.project")).as_deref(), Some("blocks.6.0.conv_pwl"));
-        assert_eq!(conv(mobilenet_v2("block0.project")).as_deref(), Some("blocks.0.0.conv_pw"));
-        assert_eq!(conv(mobilenet_v2("block17.project")), None);
         assert_eq!(
-            conv(mobilenet_v3("block14.se.fc2")).as_deref(),
+            conv(mobilenet_v2("", "block16.project")).as_deref(),
+            Some("blocks.6.0.conv_pwl")
+        );
+        assert_eq!(conv(mobilenet_v2("", "block0.project")).as_deref(), Some("blocks.0.0.conv_pw"));
+        assert_eq!(conv(mobilenet_v2("", "block17.project")), None);
+        assert_eq!(
+            conv(mobilenet_v3("", "block14.se.fc2")).as_deref(),
             Some("blocks.5.2.se.conv_expand")
         );
-        assert_eq!(conv(mobilenet_v3("block15.project")), None);
+        assert_eq!(conv(mobilenet_v3("", "block15.project")), None);
         let net = Xception::new(71).unwrap();
         assert_eq!(
             conv(xception(&net, "exit2.conv3.pointwise")).as_deref(),

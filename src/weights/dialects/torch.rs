@@ -1,11 +1,10 @@
 //! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that other
 //! code bases copied from it.
 
-use super::Tensors;
+use super::{Tensors, resnet};
 use crate::error::{Result, error};
 use crate::graph::Part;
 use crate::models::mobilenet_v2::MobileNetV2;
-use crate::models::resnet::ResNet;
 use crate::models::{Aspp, Backbone, ConvKind};
 
 /// Names of a layer's convolution and batch norm.
@@ -28,7 +27,8 @@ pub(super) fn name((conv, norm): Layer, part: Part) -> String {
     }
 }
 
-/// Renames a layer of torchvision's ResNet or MobileNetV2, see [`resnet`] and [`mobilenet_v2`].
+/// Renames a layer of torchvision's ResNet or MobileNetV2, see [`resnet::layer_name`] and
+/// [`mobilenet_v2`].
 pub(super) fn resnet_or_mobilenet_v2(
     backbone: &Backbone,
     prefix: &str,
@@ -36,7 +36,7 @@ pub(super) fn resnet_or_mobilenet_v2(
     path: &str,
 ) -> Option<Layer> {
     match backbone {
-        Backbone::ResNet(_) => resnet(prefix, path),
+        Backbone::ResNet(net) => resnet::layer_name(net, prefix, path),
         Backbone::MobileNetV2(_) => mobilenet_v2(feature, path),
         _ => None,
     }
@@ -50,40 +50,16 @@ pub(super) fn infer_resnet_or_mobilenet_v2(
     feature: impl Fn(usize) -> String,
 ) -> Result<Option<(Backbone, String)>> {
     let first = feature(0);
-    if tensors.any(&format!("{first}.")) {
+    if tensors.any(&format!("{first}.0.")) {
         let net = infer_mobilenet_v2_features(tensors, feature)?;
         return Ok(Some((Backbone::MobileNetV2(net), format!("{first}.0.weight"))));
     }
     if tensors.any(&format!("{prefix}layer1.0.")) {
-        let net = infer_resnet(tensors, prefix)?;
-        return Ok(Some((Backbone::ResNet(net), format!("{prefix}conv1.weight"))));
+        let net = resnet::infer(tensors, prefix)?;
+        let stem = resnet::stem_kernel(&net, prefix);
+        return Ok(Some((Backbone::ResNet(net), stem)));
     }
     Ok(None)
-}
-
-/// Renames a layer of torchvision's ResNet. `path` is relative to the native backbone.
-pub(super) fn resnet(prefix: &str, path: &str) -> Option<Layer> {
-    if path == "stem.conv1" {
-        return Some(layer(prefix, "conv1", "bn1"));
-    }
-    let (unit, last) = path.rsplit_once('.')?;
-    let prefix = format!("{prefix}{unit}.");
-    match last.strip_prefix("conv") {
-        Some(number) => Some(layer(&prefix, last, &format!("bn{number}"))),
-        None if last == "downsample" => Some(layer(&prefix, "downsample.0", "downsample.1")),
-        None => None,
-    }
-}
-
-/// Infers which of torchvision's ResNets is stored at `prefix`.
-pub(super) fn infer_resnet(tensors: &Tensors, prefix: &str) -> Result<ResNet> {
-    let units = [1, 2, 3, 4].map(|stage| tensors.count(&format!("{prefix}layer{stage}.")));
-    let bottleneck = tensors.has(&format!("{prefix}layer1.0.conv3.weight"));
-    [18, 34, 50, 101, 152]
-        .into_iter()
-        .filter_map(|depth| ResNet::new(depth).ok())
-        .find(|net| net.units() == units && net.bottleneck() == bottleneck)
-        .ok_or_else(|| error!(Weights, "unsupported ResNet with {units:?} units in its stages"))
 }
 
 /// Renames a layer of torchvision's MobileNetV2. `feature` returns the name of `features.N`.

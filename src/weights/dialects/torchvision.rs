@@ -2,7 +2,7 @@
 //! classifier.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Tensors};
+use super::{Dialect, Tensors, resnet};
 use crate::error::Result;
 use crate::graph::Part;
 use crate::models::mobilenet_v3::{self, MobileNetV3};
@@ -33,7 +33,7 @@ impl Dialect for Torchvision {
         let backbone = if mobilenet {
             Backbone::MobileNetV3(MobileNetV3 {})
         } else {
-            Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?)
+            Backbone::ResNet(resnet::infer(tensors, "backbone.")?)
         };
         let stem = if mobilenet { MOBILENET_STEM } else { "backbone.conv1.weight" };
         Ok(Config {
@@ -66,7 +66,7 @@ impl Dialect for Torchvision {
     fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
-                Backbone::ResNet(_) => torch::resnet("backbone.", inner),
+                Backbone::ResNet(net) => resnet::layer_name(net, "backbone.", inner),
                 Backbone::MobileNetV3(_) => mobilenet_v3("backbone.", inner),
                 _ => None,
             },

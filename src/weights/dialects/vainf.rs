@@ -1,7 +1,7 @@
 //! VainF's DeepLabV3Plus-Pytorch: v3 and v3+ with ResNet or MobileNetV2.
 
 use super::torch::{self, layer};
-use super::{Dialect, Tensors};
+use super::{Dialect, Tensors, encoders};
 use crate::error::{Result, error};
 use crate::graph::Part;
 use crate::models::{Backbone, Config, Decoder, Head, PaddingRule, PlusDecoder};
@@ -31,8 +31,11 @@ impl Dialect for VainF {
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
         let backbone = torch::infer_resnet_or_mobilenet_v2(tensors, "backbone.", feature)?;
         let (backbone, stem) = backbone.ok_or_else(|| {
-            error!(Weights, "unsupported backbone of dialect `vainf`")
-                .advice("ResNet and MobileNetV2 are supported")
+            let error = error!(Weights, "unsupported backbone of dialect `vainf`");
+            match encoders::recognize(tensors) {
+                Some(found) => error.advice(encoders::looks_like(&found)),
+                None => error.advice("ResNet and MobileNetV2 are supported"),
+            }
         })?;
         let plus = tensors.any("classifier.aspp.");
         let aspp = torch::infer_aspp(

@@ -6,12 +6,14 @@
 //! `torch._utils._rebuild_tensor_v2` and its variants) are interpreted. Every other call is an
 //! opaque value: harmless next to the state dict, and listed as ignored inside it.
 //!
-//! The state dict is the top-level object, or an entry with a common name (`state_dict`,
-//! `model_state`, ...), or else the dict with the most tensors. A prefix `module.` of all names is
-//! removed.
+//! All state dicts of a file are read, wherever they are in its dicts and lists, and so are pickled
+//! modules (`torch.save(model)`): a module is the dict of its attributes, among them its tensors. If
+//! there are several, names begin with the keys that lead to them. A prefix `module.` of all names
+//! is removed.
 
 mod archive;
 mod legacy;
+mod modules;
 mod pickle;
 mod state_dict;
 mod tensor;
@@ -38,24 +40,28 @@ fn contents<'a>(
     values: &Values<'a>,
     mut locate: impl FnMut(&StorageRef<'a>) -> Result<(usize, u64)>,
 ) -> Result<Contents> {
-    let Some(state_dict) = state_dict::find(values) else {
+    let Some(state_dict) = state_dict::find(values)? else {
         return Err(error!(
             Weights,
-            "no dict of tensors in the file, the top-level object is {}",
+            "no dict of tensors and no module in the file, the top-level object is {}",
             values.describe(values.root)
         )
         .advice("save the model's state_dict() instead of the model"));
     };
-    let mut contents = Contents { metadata: state_dict.metadata, ..Contents::default() };
+    let mut contents = Contents {
+        metadata: state_dict.metadata,
+        layers: state_dict.layers.into_iter().collect(),
+        ..Contents::default()
+    };
     for (name, id) in state_dict.entries {
-        let at = |e: Error| e.at(format!("tensor `{}`", truncated(name)));
+        let at = |e: Error| e.at(format!("tensor `{}`", truncated(&name)));
         match tensor::rebuild(values, id) {
             Rebuilt::Tensor(t) => {
                 let (storage, available) = locate(&t.storage).map_err(at)?;
                 let offset = t.offset.saturating_mul(t.dtype.size() as u64);
                 let location = (storage, offset, available);
                 contents.tensors.push(RawTensor::new(
-                    name.into(),
+                    name,
                     t.dtype,
                     t.dims,
                     Some(t.strides),
@@ -63,7 +69,7 @@ fn contents<'a>(
                 )?);
             }
             Rebuilt::Other(kind) => {
-                contents.ignored.push(Ignored { name: truncated(name).into(), kind })
+                contents.ignored.push(Ignored { name: truncated(&name).into(), kind })
             }
             Rebuilt::Invalid(message) => return Err(at(error!(Weights, "{message}"))),
         }

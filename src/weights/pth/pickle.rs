@@ -117,10 +117,10 @@ impl<'a> Machine<'a> {
                 .pop_mark()
                 .and_then(|ids| self.pairs(&ids))
                 .and_then(|items| self.make(Node::Dict(items))),
-            // EMPTY_SET, FROZENSET, ADDITEMS
-            0x8f => self.make(Node::Opaque),
-            0x91 => self.pop_mark().and_then(|_| self.make(Node::Opaque)),
-            0x90 => self.pop_mark().and_then(|_| self.top().map(drop)),
+            // EMPTY_SET, FROZENSET, ADDITEMS: sets are read as lists
+            0x8f => self.make(Node::List(Vec::new())),
+            0x91 => self.pop_mark().and_then(|ids| self.make(Node::List(ids))),
+            0x90 => self.pop_mark().and_then(|ids| self.append(&ids)),
             // APPEND, APPENDS, SETITEM, SETITEMS
             b'a' => self.pop().and_then(|id| self.append(&[id])),
             b'e' => self.pop_mark().and_then(|ids| self.append(&ids)),
@@ -138,9 +138,7 @@ impl<'a> Machine<'a> {
                 self.pop_array::<2>().and_then(|[callable, args]| self.call(callable, args))
             }
             0x92 => self.pop_array::<3>().and_then(|[callable, args, _]| self.call(callable, args)),
-            // BUILD sets the state of the object below. Tensors and dicts, the only objects needed,
-            // have no state.
-            b'b' => self.pop().and_then(|_| self.top().map(drop)),
+            b'b' => self.pop().and_then(|state| self.build(state)),
             b'Q' => self.pop().and_then(|id| self.make(Node::Persistent(id))),
             // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
             b'q' => self.byte().and_then(|i| self.remember(i.into(), ops)),
@@ -287,6 +285,16 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Sets the state of the object below. That of a dict (`_metadata` of a state dict) is not
+    /// needed.
+    fn build(&mut self, state: Id) -> Result<()> {
+        let object = self.top()?;
+        if let Node::Call(call) = &mut self.nodes[object as usize] {
+            call.state = Some(state);
+        }
+        Ok(())
+    }
+
     fn stack_global(&mut self) -> Result<()> {
         let [module, name] = self.pop_array()?;
         match (&self.nodes[module as usize], &self.nodes[name as usize]) {
@@ -310,7 +318,7 @@ impl<'a> Machine<'a> {
             }
             Node::Dict(items)
         } else {
-            Node::Call(Box::new(Call { callable, args, items: Vec::new() }))
+            Node::Call(Box::new(Call { callable, args, items: Vec::new(), state: None }))
         };
         self.make(node)
     }

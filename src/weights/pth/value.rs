@@ -21,16 +21,19 @@ pub(super) enum Node<'a> {
     Call(Box<Call>),
     /// A reference to an object outside the pickle: for PyTorch, a storage.
     Persistent(Id),
-    /// Objects that weights do not need: bytes, sets, integers of more than 64 bits.
+    /// Objects that weights do not need: bytes, integers of more than 64 bits.
     Opaque,
 }
 
-/// A call `callable(*args)`, and the items added to its result with `result[key] = value`.
+/// A call `callable(*args)`, and what is added to its result.
 #[derive(Debug)]
 pub(super) struct Call {
     pub callable: Id,
     pub args: Id,
+    /// Items that `result[key] = value` adds.
     pub items: Vec<(Id, Id)>,
+    /// State that `result.__setstate__` gets: for most objects the dict of their attributes.
+    pub state: Option<Id>,
 }
 
 /// The objects of a pickle.
@@ -62,12 +65,14 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Returns the elements of a tuple, a list, or a `torch.Size`.
+    /// Returns the elements of a tuple, a list, a set, or a `torch.Size`.
     pub fn sequence(&self, id: Id) -> Option<&[Id]> {
+        const TYPES: [(&str, &str); 3] =
+            [("torch", "Size"), ("builtins", "set"), ("__builtin__", "set")];
         match self.get(id) {
             Node::Tuple(ids) => Some(ids),
             Node::List(ids) => Some(ids),
-            Node::Call(call) if self.global(call.callable) == Some(("torch", "Size")) => {
+            Node::Call(call) if self.global(call.callable).is_some_and(|g| TYPES.contains(&g)) => {
                 match self.get(call.args) {
                     Node::Tuple(args) => match args.first().map(|&id| self.get(id)) {
                         Some(Node::Tuple(ids)) => Some(ids),
@@ -87,6 +92,14 @@ impl<'a> Values<'a> {
         match self.get(id) {
             Node::Dict(items) => Some(items),
             Node::Call(call) if !call.items.is_empty() => Some(&call.items),
+            _ => None,
+        }
+    }
+
+    /// Returns the attributes of an object, whose class is not known.
+    pub fn attributes(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match self.get(id) {
+            Node::Call(call) => self.entries(call.state?),
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ mod timm;
 
 pub use config_files::ConfigFiles;
 pub use normalization::{Normalization, NormalizationName};
+pub(crate) use resolve::ASSUMING;
 pub(crate) use resolve::{Resolved, check_supported, resolve};
 
 use crate::error::{Result, error};

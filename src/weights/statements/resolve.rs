@@ -8,6 +8,9 @@ use crate::error::{Result, error};
 use crate::models::{BACKGROUND, Config, OutputActivation};
 use crate::weights::dialects::{Dialect, ReadOptions};
 
+/// Beginning of the note about what nothing states.
+pub(crate) const ASSUMING: &str = "assuming";
+
 /// A config with everything that was stated about its network.
 pub(crate) struct Resolved {
     pub config: Config,
@@ -298,7 +301,7 @@ impl Resolving<'_> {
         let values = join(assumed.iter().map(|(property, v)| format!("{property} {v}")).collect());
         let options = join(assumed.iter().map(|(p, _)| p.option().to_owned()).collect());
         self.notes.push(format!(
-            "assuming {values}, as {} by default: nothing states them; use {options} if the network was trained with others",
+            "{ASSUMING} {values}, as {} by default: nothing states them; use {options} if the network was trained with others",
             dialect.title()
         ));
     }

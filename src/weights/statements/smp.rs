@@ -8,12 +8,11 @@ use super::{Statements, timm};
 use crate::models::{Backbone, Config, ConvKind, Decoder, OutputActivation};
 use crate::text::excerpt;
 
-const ADVICE: &str = "resnet18 to resnet152 and mobilenet_v2 are supported";
+const ADVICE: &str = "resnet18 to resnet152, resnext, se_resnet, se_resnext, mobilenet_v2, and of timm tu-resnet, tu-resnext, tu-wide_resnet, tu-seresnet and tu-mobilenetv3_large_100 are supported";
 
 pub(super) fn check_supported(fields: Fields) -> Result<(), Problem> {
     if let Some(encoder) = fields.text("encoder_name")?
-        && depth(encoder).is_none()
-        && encoder != "mobilenet_v2"
+        && known(encoder).is_none()
     {
         let reason = encoder.strip_prefix("tu-").and_then(timm::other_arithmetic);
         let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
@@ -31,10 +30,16 @@ pub(super) fn check_supported(fields: Fields) -> Result<(), Problem> {
     }
 }
 
-/// Returns the depth of SMP's own ResNets, which are torchvision's.
-fn depth(encoder: &str) -> Option<usize> {
-    let depth = encoder.strip_prefix("resnet")?.parse().ok()?;
-    [18, 34, 50, 101, 152].contains(&depth).then_some(depth)
+/// Returns the backbone of an encoder: SMP's own, which is named as here, or one of timm (`tu-`).
+fn known(encoder: &str) -> Option<Backbone> {
+    match encoder.strip_prefix("tu-") {
+        None if encoder == "mobilenet_v2" => Backbone::named(encoder).ok(),
+        None => timm::resnet(encoder),
+        Some(name) => match name.split('.').next()? {
+            "mobilenetv3_large_100" => Backbone::named("mobilenet_v3").ok(),
+            name => timm::resnet(name),
+        },
+    }
 }
 
 pub(super) fn read(fields: Fields, inferred: &Config) -> Result<Stated, Problem> {
@@ -80,12 +85,8 @@ fn check_network(fields: Fields, inferred: &Config, plus: bool) -> Result<(), Pr
         return Err(contradiction("`_model_class`", stated, class).into());
     }
     if let Some(encoder) = fields.text("encoder_name")? {
-        let fits = match &inferred.backbone {
-            Backbone::ResNet(net) => depth(encoder) == Some(net.depth),
-            Backbone::MobileNetV2(_) => encoder == "mobilenet_v2",
-            _ => false,
-        };
-        if !fits {
+        let title = known(encoder).map(|backbone| backbone.title());
+        if title != Some(inferred.backbone.title()) {
             let actual = inferred.backbone.title();
             return Err(contradiction("`encoder_name`", encoder, actual).into());
         }

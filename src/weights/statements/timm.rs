@@ -6,7 +6,7 @@ use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::{Backbone, Config, PaddingRule};
 use crate::text::excerpt;
 
-const ADVICE: &str = "resnet18 to resnet152, mobilenetv2_050 to _140, mobilenetv3_large_100, tf_mobilenetv3_large_100, xception41, 65 and 71 are supported";
+const ADVICE: &str = "resnet18 to resnet152, resnext, wide_resnet, seresnet, mobilenetv2_050 to _140, mobilenetv3_large_100, tf_mobilenetv3_large_100, xception41, 65 and 71 are supported";
 
 /// Arguments of a network that do not change what its features are.
 const HARMLESS: [&str; 8] = [
@@ -36,9 +36,16 @@ pub(super) fn other_arithmetic(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Returns the ResNet, ResNeXt, Wide-ResNet or SE-ResNet of a name, with the plain stem.
+pub(super) fn resnet(name: &str) -> Option<Backbone> {
+    let has_other_stem = ["_beta", "_v1c"].iter().any(|stem| name.ends_with(stem));
+    let backbone = Backbone::named(name).ok().filter(|_| !has_other_stem)?;
+    matches!(backbone, Backbone::ResNet(_)).then_some(backbone)
+}
+
 /// A network of timm that this crate computes.
 enum Known {
-    ResNet(usize),
+    ResNet(Backbone),
     MobileNetV2(MobileNetV2),
     MobileNetV3 {
         /// Whether the weights are from TensorFlow: padding, and eps of the batch norms.
@@ -68,13 +75,12 @@ impl Known {
                 .unwrap_or(name),
         };
         let name = name.strip_suffix("_v1b").unwrap_or(name);
-        let depth = number(name.strip_prefix("resnet")?)?;
-        [18, 34, 50, 101, 152].contains(&depth).then_some(Self::ResNet(depth))
+        resnet(name).map(Self::ResNet)
     }
 
     fn fits(&self, backbone: &Backbone) -> bool {
         match (self, backbone) {
-            (Self::ResNet(depth), Backbone::ResNet(net)) => net.depth == *depth,
+            (Self::ResNet(known), Backbone::ResNet(_)) => known.title() == backbone.title(),
             (Self::MobileNetV2(known), Backbone::MobileNetV2(net)) => {
                 net.channels == known.channels
             }

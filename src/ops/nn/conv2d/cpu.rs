@@ -219,18 +219,29 @@ impl Call<'_> {
 
     fn grouped(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
+        let group = ws.in_channels;
+        let is_square = group * self.conv.groups == ys.c;
+        let mut taps = Vec::with_capacity(ws.taps());
         for (line, row) in lines.zip(out.chunks_exact_mut(ys.w * ys.c)) {
             let (image, oy) = (line / ys.h, line % ys.h);
-            row.fill(0.0);
-            for ky in 0..ws.height {
-                let Some(iy) = self.input_row(oy, ky) else { continue };
-                for (ox, acc) in row.chunks_exact_mut(ys.c).enumerate() {
+            for (ox, y) in row.chunks_exact_mut(ys.c).enumerate() {
+                taps.clear();
+                for ky in 0..ws.height {
+                    let Some(iy) = self.input_row(oy, ky) else { continue };
                     for kx in 0..ws.width {
                         let Some(ix) = self.input_column(ox, kx) else { continue };
-                        let x = &self.x[xs.index(image, iy, ix, 0)..][..xs.c];
-                        let w = &self.w[ws.index(ky, kx, 0, 0)..][..ws.in_channels * ys.c];
-                        add_groups(acc, x, w, self.conv.groups);
+                        taps.push((
+                            &self.x[xs.index(image, iy, ix, 0)..][..xs.c],
+                            &self.w[ws.index(ky, kx, 0, 0)..][..group * ys.c],
+                        ));
                     }
+                }
+                if is_square && multiply::sum_of_grouped_products(y, &taps, group) {
+                    continue;
+                }
+                y.fill(0.0);
+                for (x, w) in &taps {
+                    add_groups(y, x, w, self.conv.groups);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Inner loops of the depthwise convolution and its gradients on the CPU.
+//! Inner loops of the depthwise and the grouped convolution and of depthwise gradients on the CPU.
 
 /// Channels whose sums are kept in registers at a time.
 const LANES: usize = 32;
@@ -20,6 +20,18 @@ pub(super) fn sum_of_products(y: &mut [f32], taps: &[Tap]) {
         return unsafe { taps_wide(y, taps) };
     }
     of_taps(y, taps, |x, w, sum| x * w + sum);
+}
+
+/// Computes `y[o]`, the sum over the taps, in order, of `x[i] * w[i, o]` with the inputs `i` of the
+/// group of `o`. Groups have `group` inputs and outputs; `w` is `[group, outputs]`. Returns false
+/// without a result if there is no loop for this size.
+pub(super) fn sum_of_grouped_products(y: &mut [f32], taps: &[Tap], group: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if fused() {
+        // SAFETY: `fused` has just detected the two features that the function is compiled with.
+        return unsafe { groups_wide(y, taps, group) };
+    }
+    of_groups(y, taps, group, |x, w, sum| x * w + sum)
 }
 
 /// Adds the sum of `x[c] * y[c]` over `count` pixels, in order, to `sum[c]`.
@@ -46,6 +58,12 @@ fn fused() -> bool {
 #[target_feature(enable = "avx2,fma")]
 fn taps_wide(y: &mut [f32], taps: &[Tap]) {
     of_taps(y, taps, f32::mul_add);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn groups_wide(y: &mut [f32], taps: &[Tap], group: usize) -> bool {
+    of_groups(y, taps, group, f32::mul_add)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -85,6 +103,41 @@ fn blocks_of_taps<const N: usize>(
         block.copy_from_slice(&sums);
     }
     end
+}
+
+#[inline(always)]
+fn of_groups(
+    y: &mut [f32],
+    taps: &[Tap],
+    group: usize,
+    fma: impl Fn(f32, f32, f32) -> f32 + Copy,
+) -> bool {
+    match group {
+        4 => groups_of::<4>(y, taps, fma),
+        8 => groups_of::<8>(y, taps, fma),
+        16 => groups_of::<16>(y, taps, fma),
+        32 => groups_of::<32>(y, taps, fma),
+        _ => return false,
+    }
+    true
+}
+
+/// Computes groups of `N` channels. A constant size keeps their sums in registers.
+#[inline(always)]
+fn groups_of<const N: usize>(y: &mut [f32], taps: &[Tap], fma: impl Fn(f32, f32, f32) -> f32) {
+    let row = y.len();
+    for (first, y) in (0..).step_by(N).zip(y.chunks_exact_mut(N)) {
+        let mut sums = [0f32; N];
+        for (x, w) in taps {
+            for (input, &x) in x[first..][..N].iter().enumerate() {
+                let w = &w[input * row + first..][..N];
+                for lane in 0..N {
+                    sums[lane] = fma(x, w[lane], sums[lane]);
+                }
+            }
+        }
+        y.copy_from_slice(&sums);
+    }
 }
 
 #[inline(always)]
@@ -145,6 +198,29 @@ mod tests {
             assert_eq!(y, want);
             sum_of_products(&mut y, &[]);
             assert!(y.iter().all(|v| *v == 0.0));
+        }
+    }
+
+    #[test]
+    fn groups_read_only_their_own_channels() {
+        for (group, has_loop) in [(2, false), (4, true), (8, true), (16, true), (32, true)] {
+            let len = 3 * group;
+            let numbers = |count: usize, seed: usize| {
+                (0..count).map(|i| ((i * 7 + seed * 5) % 11) as f32 - 5.0).collect::<Vec<_>>()
+            };
+            let operands: Vec<_> =
+                (0..3).map(|tap| (numbers(len, tap), numbers(group * len, tap + 9))).collect();
+            let taps: Vec<Tap> =
+                operands.iter().map(|(x, w)| (x.as_slice(), w.as_slice())).collect();
+            let mut y = vec![f32::NAN; len];
+            assert_eq!(sum_of_grouped_products(&mut y, &taps, group), has_loop);
+            // Small integers: no order of the additions rounds.
+            let of_tap = |o: usize, (x, w): &Tap| -> f32 {
+                (0..group).map(|i| x[o / group * group + i] * w[i * len + o]).sum()
+            };
+            let want: Vec<f32> =
+                (0..len).map(|o| taps.iter().map(|tap| of_tap(o, tap)).sum()).collect();
+            assert_eq!(y == want, has_loop, "{group}");
         }
     }
 
