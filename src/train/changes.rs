@@ -19,7 +19,7 @@ pub(super) struct Changes {
 }
 
 /// Fields that decide when something is written or how fast steps are, but not what they compute.
-const HARMLESS: [&str; 3] = ["evaluate_every", "checkpoint_every", "recompute"];
+pub(super) const HARMLESS: [&str; 3] = ["evaluate_every", "checkpoint_every", "recompute"];
 
 impl Changes {
     /// Compares the checkpoint's `progress` with the current recipe and context. Checkpoints of

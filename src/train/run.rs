@@ -3,7 +3,7 @@
 mod evaluation;
 mod step;
 
-use super::changes::Changes;
+use super::changes::{Changes, HARMLESS};
 use super::checkpoint::{self, BestScore, Checkpoint, RunProgress};
 use super::clock::Clock;
 use super::context::RunContext;
@@ -37,8 +37,6 @@ pub struct Run {
     progress: RunProgress,
     clock: Clock,
     scores: Option<Scores>,
-    /// Step of `scores`.
-    scored: u64,
     origin: Origin,
     samples: Vec<Sample>,
     /// Step of the last checkpoint.
@@ -168,7 +166,6 @@ impl Run {
             log,
             clock: Clock::new(progress.seconds),
             scores: None,
-            scored: 0,
             origin,
             samples: Vec::new(),
             saved: progress.step,
@@ -181,6 +178,11 @@ impl Run {
     /// Returns what the weights of this step are, for their files.
     fn card(&self, scores: Option<&Scores>) -> ModelCard {
         let path = |path: &Path| path.display().to_string();
+        let mut recipe = self.recipe.to_json();
+        if let Some(fields) = recipe.as_object_mut() {
+            // What does not affect the weights must not make their files differ.
+            fields.retain(|name, _| !HARMLESS.contains(&name.as_str()));
+        }
         ModelCard {
             data: path(&self.origin.data),
             images: self.progress.images,
@@ -193,7 +195,7 @@ impl Run {
                 mean_iou: scores.mean_iou,
                 pixel_accuracy: scores.pixel_accuracy,
             }),
-            recipe: self.recipe.to_json(),
+            recipe,
         }
     }
 
@@ -321,8 +323,8 @@ impl Run {
             &self.directory.last(),
             self.trainer.config(),
             &self.trainer.weights()?,
-            // Of this step only: a resumed run does not know those of earlier ones.
-            &self.card(self.scores.as_ref().filter(|_| self.scored == self.progress.step)),
+            // Scores are best's: a resumed run does not know those of earlier steps.
+            &self.card(None),
         )?;
         checkpoint::write(&self.directory.checkpoint(), &self.trainer, &self.progress)?;
         self.saved = self.progress.step;

@@ -107,7 +107,21 @@ pub(crate) fn train(args: &[String]) -> assert_cmd::assert::Assert {
 
 /// Final and best weights of a run.
 pub(crate) fn ending(out: &Path) -> [Vec<u8>; 2] {
-    ["last.safetensors", "best.safetensors"].map(|name| fs::read(out.join(name)).unwrap())
+    ["last.safetensors", "best.safetensors"].map(|name| without_command(&out.join(name)))
+}
+
+/// The bytes of a weight file, except for the command that its model card names.
+fn without_command(path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap();
+    let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().clone().unwrap();
+    let mut card: serde_json::Value = serde_json::from_str(&metadata["atrous.card"]).unwrap();
+    card.as_object_mut().unwrap().remove("command");
+    let mut rest: Vec<_> = metadata.into_iter().filter(|(key, _)| key != "atrous.card").collect();
+    rest.sort();
+    let mut kept = format!("{card} {rest:?}").into_bytes();
+    kept.extend(&bytes[8 + length..]);
+    kept
 }
 
 /// The evaluations in a log, without their durations.

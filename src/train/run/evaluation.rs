@@ -74,7 +74,6 @@ impl Run {
         on_event(Event::Evaluated(&record));
         self.log.write(&Record::Evaluation(record))?;
         (self.scores, self.samples) = (Some(scores), samples);
-        self.scored = step;
         self.clock.pause(pause.elapsed());
         Ok(true)
     }

@@ -85,8 +85,12 @@ fn check_network(fields: Fields, inferred: &Config, plus: bool) -> Result<(), Pr
         return Err(contradiction("`_model_class`", stated, class).into());
     }
     if let Some(encoder) = fields.text("encoder_name")? {
-        let title = known(encoder).map(|backbone| backbone.title());
-        if title != Some(inferred.backbone.title()) {
+        let fits = match (known(encoder), &inferred.backbone) {
+            // Of any width: the channels are those of the tensors.
+            (Some(Backbone::MobileNetV2(_)), Backbone::MobileNetV2(_)) => true,
+            (known, inferred) => known.is_some_and(|net| net.title() == inferred.title()),
+        };
+        if !fits {
             let actual = inferred.backbone.title();
             return Err(contradiction("`encoder_name`", encoder, actual).into());
         }
