@@ -1,7 +1,7 @@
 //! `atrous import` and `atrous export`: convert weights between dialects and file formats.
 
 use super::args::WEIGHTS_HELP;
-use super::console::print;
+use super::console::{print, say};
 use super::format::thousands;
 use super::onnx::OnnxArgs;
 use super::outputs::OutputCheck;
@@ -246,6 +246,9 @@ fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDTyp
                 .file(output)
                 .advice("use .safetensors, .pth or .pt"));
         }
+    }
+    if let Some(code) = dialect.constructor(&model.config) {
+        say(&format!("note: the file fits {code}"));
     }
     print(&format!(
         "{} ({}) -> {} ({dialect}): {tensors} tensors, {} parameters\n",
