@@ -17,7 +17,7 @@ Examples:
   atrous segment street.jpg --weights street
   atrous inspect hf:timm/xception65.tf_in1k";
 
-/// List public networks that work, by name
+/// List public networks of supported code bases, by name
 ///
 /// Pass the name or the reference in the first column as the weights of any command. Except for
 /// `street` the networks are third-party: not part of this program, under the license that their

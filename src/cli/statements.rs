@@ -18,8 +18,8 @@ pub(super) struct StatementArgs {
     #[arg(long, help_heading = HEADING, value_name = "NAME|MEAN/STD")]
     preprocess: Option<Normalization>,
 
-    /// How the outputs become probabilities: softmax (one class for each pixel) or sigmoid (every
-    /// output by itself; below all of them is the background)
+    /// How the outputs become probabilities: softmax (one class for each pixel) or sigmoid (each
+    /// output on its own; a pixel below the threshold in all of them is background)
     #[arg(long, help_heading = HEADING, value_name = "softmax|sigmoid", hide_possible_values = true)]
     activation: Option<OutputActivation>,
 }

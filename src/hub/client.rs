@@ -193,7 +193,7 @@ impl Client {
         Ok(Located { remote, listing: Some(listing) })
     }
 
-    /// Downloads a file that stands beside the weights, if the repository has it.
+    /// Downloads a file beside the weights, if the repository has it.
     fn accompany(
         &self,
         http: &Http,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// Metadata key of the [`ModelCard`], as JSON, in a weight file.
 pub const CARD_KEY: &str = "atrous.card";
 
-/// A model card: data, settings and scores of the training, so that a file tells what it is without
+/// A model card: data, settings and scores of the training, so that a file states its origin without
 /// the directory that it was made in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

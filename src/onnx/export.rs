@@ -154,12 +154,11 @@ impl Writer<'_> {
         let size = reference.as_ref().map(|(_, name)| name.clone());
         let mut form = OnnxForm::new(&node.name, inputs, outputs, size);
         node.op.onnx(&mut form)?;
-        if let (Some(sizes), Some((value, size))) = (&mut self.sizes, reference)
+        let reference = reference.map(|(value, size)| (value, self.name(value), size));
+        if let (Some(sizes), Some((value, value_name, size))) = (&mut self.sizes, reference)
             && form.nodes.iter().any(|node| node.inputs.contains(&size))
         {
-            let output = self.graph.outputs().iter().any(|&(_, output)| output == value);
-            debug_assert!(!output, "an output comes after everything else");
-            let (nodes, constants) = sizes.nodes(value, self.graph.value_name(value), &size);
+            let (nodes, constants) = sizes.nodes(value, &value_name, &size);
             self.proto.initializer.extend(constants.into_iter().map(constant));
             self.proto.node.extend(nodes.into_iter().map(node_proto));
         }

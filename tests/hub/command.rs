@@ -236,7 +236,7 @@ fn two_processes_download_a_file_once() {
     assert_eq!(hub.seen().iter().filter(|r| r.is_content()).count(), 1);
 }
 
-/// The size of a file that appears, once it has at least so many bytes.
+/// The size of a file that appears, once it has at least that many bytes.
 #[cfg(unix)]
 fn grows_to(path: &Path, least: u64) -> bool {
     (0..200).any(|_| {

@@ -9,7 +9,7 @@ use crate::models::{Aspp, Backbone, Config, ConvKind, Decoder, Head, LowLevel, P
 /// those that [`Dialect::infer`] states for the names and dimensions of such a network.
 ///
 /// # Errors
-/// Returns an error that names the dialects that have such a network if this one does not.
+/// Returns an error if this dialect has no such network; it names those that do.
 pub fn like(
     dialect: &dyn Dialect,
     backbone: &Backbone,

@@ -56,7 +56,7 @@ enum Known {
 
 impl Known {
     fn named(architecture: &str) -> Option<Self> {
-        // A tag after the name tells weights of one network apart.
+        // The tag after the name identifies the weights, not the network.
         let name = architecture.split('.').next()?;
         let number = |digits: &str| digits.parse::<usize>().ok();
         if let Some(width) = name.strip_prefix("mobilenetv2_") {
