@@ -81,7 +81,7 @@ pub use engine::exec::Device;
 pub use engine::geometry::Size;
 pub use engine::gpu::DeviceChoice;
 pub use error::{Error, ErrorKind, Result};
-pub use segmenter::{Model, OutputOptions, Segmentation, Segmenter, Strip};
+pub use segmenter::{Model, Network, OutputOptions, Segmentation, Segmenter, Strip};
 
 /// Compiles the example in the README.
 #[cfg(doctest)]

@@ -98,12 +98,12 @@ fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
 #[test]
 fn labels_of_sigmoids_are_those_of_a_segmenter() {
     for (classes, threshold) in [(2, 0.3), (4, 0.6)] {
-        let mut config = model().config;
+        let mut config = model().config().unwrap().clone();
         let head = config.head.as_mut().unwrap();
         (head.classes, head.activation) = (classes, OutputActivation::Sigmoid);
         head.threshold = Threshold::new(threshold).unwrap();
         let weights = random_weights(&config, 3).unwrap();
-        let model = Model { config, weights, ..model() };
+        let model = Model { network: config.into(), weights, ..model() };
         for device in devices() {
             let image = image(97, 65, 1);
             let segmenter = Segmenter::with_device(model.clone(), &device).unwrap();
@@ -266,7 +266,8 @@ fn what_does_not_fit_is_refused() {
     let mut style = live.style(Effect::Mask);
     style.classes.pop();
     assert!(live.set_style(&style).unwrap_err().to_string().contains("6 classes"));
-    let bare = Model { config: model.config.clone().without_head(), ..model };
+    let bare = model.config().unwrap().clone().without_head();
+    let bare = Model { network: bare.into(), ..model };
     let error =
         Live::new(&Device::Cpu, &bare, Size::new(40, 30), SizeRule::Native, &Tuning::default())
             .err()

@@ -219,14 +219,14 @@ fn the_default_size_is_the_preset_of_the_code_base() {
     ] {
         let config = network(dialect);
         let model = Model {
-            dialect: named(dialect),
+            dialect: Some(named(dialect)),
             ..Model::new(config, Weights::new(), "a.safetensors")
         };
         assert_eq!(model.default_size().to_string(), size, "{dialect}");
         // `import` preserves it.
-        let config = Config::from_json(&model.config.to_json()).unwrap();
+        let config = Config::from_json(&model.config().unwrap().to_json()).unwrap();
         assert_eq!(
-            Model { config, ..model }.default_size().to_string(),
+            Model { network: config.into(), ..model }.default_size().to_string(),
             size,
             "{dialect}, imported"
         );

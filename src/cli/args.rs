@@ -215,7 +215,7 @@ pub(super) enum Network {
 #[derive(Debug, clap::Args)]
 pub(super) struct SizeArgs {
     /// Size at which the network processes images: native (the image's own), N (long side, padded
-    /// to a square), short:N (short side), or WxH (fit into it and pad) [default: the preset of the
+    /// to a square), short:N (short side), multiple:N (the image's own, padded), or WxH (fit into it and pad) [default: the preset of the
     /// weights, such as short:520 for torchvision's; else native]
     #[arg(long, value_name = "native|N|short:N|WxH")]
     pub size: Option<SizeRule>,
@@ -250,10 +250,10 @@ pub(super) fn preset_size(model: &Model) -> Option<String> {
         SizeRule::LongSide(n) => format!("{n} on the long side, padded to a square"),
         exact => exact.to_string(),
     };
-    let whose = if model.dialect == NATIVE {
-        "the preset in the weights".to_owned()
-    } else {
-        format!("{}'s preset", model.dialect.title())
+    let whose = match model.dialect {
+        None => "the file's graph takes no others".to_owned(),
+        Some(dialect) if dialect == NATIVE => "the preset in the weights".to_owned(),
+        Some(dialect) => format!("{}'s preset", dialect.title()),
     };
     Some(format!("size: {size} ({whose}); use --size native for the image's own size"))
 }
@@ -288,7 +288,7 @@ pub(super) fn fixed_size(text: &str) -> Result<Size> {
     match text.parse::<SizeRule>().map_err(|e| e.advice(advice))? {
         SizeRule::LongSide(n) => Ok(Size::square(n)),
         SizeRule::Exact(size) => Ok(size),
-        SizeRule::Native | SizeRule::ShortSide(_) => {
+        SizeRule::Native | SizeRule::ShortSide(_) | SizeRule::Multiple(_) => {
             Err(error!(Usage, "expected a size, such as 513 or 640x480"))
         }
     }

@@ -191,15 +191,17 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     let mut model = Model::open_with(&args.files.input, options)?;
     say_notes(&model);
     if let Some(channels) = args.input_channels {
-        inflate_stem(&mut model.config, &mut model.weights, channels.into())
-            .map_err(|e| e.file(&args.files.input))?;
+        let (config, weights) = model.parts_mut()?;
+        inflate_stem(config, weights, channels.into()).map_err(|e| e.file(&args.files.input))?;
     }
     if args.fold {
-        fold_norms(&mut model.config, &mut model.weights).map_err(|e| e.file(&args.files.input))?;
+        let (config, weights) = model.parts_mut()?;
+        fold_norms(config, weights).map_err(|e| e.file(&args.files.input))?;
     }
     if let Some(path) = &args.class_table {
         let table = ClassTable::read(path)?;
-        model.config.name_classes(&table.names, &table.colors).map_err(|e| e.file(path))?;
+        let (config, _) = model.parts_mut()?;
+        config.name_classes(&table.names, &table.colors).map_err(|e| e.file(path))?;
     }
     convert(&model, args.files.output(), NATIVE, args.dtype.into())
 }
@@ -227,8 +229,9 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
 }
 
 fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {
+    let config = model.config()?;
     let mut stored =
-        dialects::store(&model.config, &model.weights, dialect).map_err(|e| e.file(&model.path))?;
+        dialects::store(config, &model.weights, dialect).map_err(|e| e.file(&model.path))?;
     if let Some(card) = &model.card {
         card.add_to(&mut stored.metadata);
     }
@@ -247,13 +250,13 @@ fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDTyp
                 .advice("use .safetensors, .pth or .pt"));
         }
     }
-    if let Some(code) = dialect.constructor(&model.config) {
+    if let Some(code) = dialect.constructor(config) {
         say(&format!("note: the file fits {code}"));
     }
     print(&format!(
         "{} ({}) -> {} ({dialect}): {tensors} tensors, {} parameters\n",
         text::path(&model.path),
-        model.dialect,
+        model.dialect_name(),
         text::path(output),
         thousands(count)
     ))

@@ -41,6 +41,11 @@ pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// Formats an output stride, which not every network states: `, output stride 16`.
+pub(super) fn stride(output_stride: Option<usize>) -> String {
+    output_stride.map_or_else(String::new, |stride| format!(", output stride {stride}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

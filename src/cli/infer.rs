@@ -77,7 +77,7 @@ pub(super) fn activations(
     how: &DeviceArgs,
 ) -> Result<Vec<(String, Tensor)>> {
     let kept = |name: &str| keep.iter().any(|k| k == name);
-    let has_head = model.config.head.is_some();
+    let has_head = model.network.labeling().is_some();
     let wanted = Outputs {
         logits_full: has_head,
         labels: kept("labels"),

@@ -6,7 +6,7 @@ use super::format::{mib, table, thousands};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Graph, Place, Role};
-use crate::image::ClassTable;
+use crate::image::{ClassTable, SizeRule};
 use crate::models::{
     Config, ConvKind, Decoder, Head, ModelCard, Norm, Outputs, Pooling, build_network, parameters,
 };
@@ -17,6 +17,9 @@ use crate::tensor::Shape;
 use crate::text;
 use crate::weights::statements::{Setting, StatedBy};
 use std::path::PathBuf;
+
+/// Input size for cost and memory.
+const SIZE: Size = Size::square(513);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,9 +41,9 @@ pub(super) struct Args {
     #[command(flatten)]
     network: NetworkArgs,
 
-    /// Input size for cost and memory: N (a square) or WxH
-    #[arg(long, default_value = "513", value_name = "N|WxH", value_parser = fixed_size)]
-    size: Size,
+    /// Input size for cost and memory: N (a square) or WxH [default: 513, or what an ONNX file fixes]
+    #[arg(long, value_name = "N|WxH", value_parser = fixed_size)]
+    size: Option<Size>,
 
     /// List every operation as built, with shapes, parameters and Multi-Adds
     #[arg(long)]
@@ -63,11 +66,39 @@ impl Args {
 }
 
 impl Network {
-    fn config(&self) -> &Config {
+    /// The config; the graph of an ONNX file has none.
+    fn config(&self) -> Option<&Config> {
         match self {
-            Network::File(model) => &model.config,
-            Network::Named(config) => config,
+            Network::File(model) => model.network.config(),
+            Network::Named(config) => Some(config),
         }
+    }
+
+    fn input_channels(&self) -> usize {
+        match self {
+            Network::File(model) => model.network.input_channels(),
+            Network::Named(config) => config.input_channels,
+        }
+    }
+
+    fn is_segmentation(&self) -> bool {
+        match self {
+            Network::File(model) => model.network.labeling().is_some(),
+            Network::Named(config) => config.head.is_some(),
+        }
+    }
+
+    /// The size of the image, unless the graph of an ONNX file fixes another one.
+    fn size(&self, stated: Option<Size>) -> Size {
+        let fixed = match self {
+            Network::File(model) => match model.default_size() {
+                SizeRule::Exact(size) => Some(size),
+                SizeRule::Multiple(n) => Some(SIZE.map(|side| side.next_multiple_of(n))),
+                _ => None,
+            },
+            Network::Named(_) => None,
+        };
+        stated.or(fixed).unwrap_or(SIZE)
     }
 
     fn network(&self, input: Shape, outputs: &Outputs) -> Result<Graph> {
@@ -77,8 +108,12 @@ impl Network {
         })
     }
 
-    fn counts(&self) -> Result<Counts> {
-        let all = parameters(self.config())?;
+    /// Counts the parameters, of `graph` if there is no config.
+    fn counts(&self, graph: &Graph) -> Result<Counts> {
+        let all = match self.config() {
+            Some(config) => parameters(config)?,
+            None => graph.params().map(|(info, id)| (info.clone(), graph.shape(id))).collect(),
+        };
         let sum = |counts: &dyn Fn(Role) -> bool| {
             all.iter()
                 .filter(|(info, _)| counts(info.role))
@@ -111,7 +146,15 @@ struct Report {
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialect: Option<&'static str>,
-    config: Config,
+    /// `None` for an ONNX file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Config>,
+    /// `None` for other files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onnx: Option<Onnx>,
+    /// Number of classes that a label can have. `None` for a bare backbone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<usize>,
     /// Properties that weight files cannot state, and where they come from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<Setting>,
@@ -137,6 +180,32 @@ struct Report {
     layers: Vec<Layer>,
 }
 
+/// What an ONNX file states.
+#[derive(serde::Serialize)]
+struct Onnx {
+    producer: String,
+    opset: i64,
+    /// Size of the image, if the graph fixes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<Size>,
+}
+
+impl Onnx {
+    fn of(subject: &Network) -> Option<Self> {
+        match subject {
+            Network::File(model) => match &model.network {
+                crate::Network::Onnx(network) => Some(Self {
+                    producer: text::printable(network.producer()).into_owned(),
+                    opset: network.opset(),
+                    size: network.fixed_size(),
+                }),
+                crate::Network::DeepLab(_) => None,
+            },
+            Network::Named(_) => None,
+        }
+    }
+}
+
 #[derive(serde::Serialize)]
 struct Layer {
     name: String,
@@ -150,10 +219,9 @@ struct Layer {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let subject = args.network.open(args.weights.as_ref())?;
-    let config = subject.config();
-    let size = args.size;
-    let outputs = Outputs { labels: config.head.is_some(), ..Outputs::default() };
-    let input = Shape::images(1, size, config.input_channels);
+    let size = subject.size(args.size);
+    let outputs = Outputs { labels: subject.is_segmentation(), ..Outputs::default() };
+    let input = Shape::images(1, size, subject.input_channels());
     let built = passes::dead_code(subject.network(input, &outputs)?)?;
     let optimized = passes::optimize(built.clone())?;
     let plan = Plan::new(&optimized);
@@ -174,9 +242,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<Report> {
-    let counts = subject.counts()?;
+    let counts = subject.counts(graph)?;
     let (file, dialect) = match subject {
-        Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect.name())),
+        Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect_name())),
         Network::Named(_) => (None, None),
     };
     let (settings, notes, card) = match subject {
@@ -204,7 +272,12 @@ fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<R
     Ok(Report {
         file,
         dialect,
-        config: subject.config().clone(),
+        config: subject.config().cloned(),
+        onnx: Onnx::of(subject),
+        classes: match subject {
+            Network::File(model) => model.network.classes(),
+            Network::Named(config) => config.classes(),
+        },
         settings,
         notes,
         card,
@@ -220,33 +293,40 @@ fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<R
 }
 
 fn summary(report: &Report, subject: &Network) -> String {
-    let config = &report.config;
     let mut rows = Vec::new();
     rows.extend(report.file.iter().map(|file| ("file", file.clone())));
     rows.extend(report.dialect.iter().map(|dialect| ("dialect", (*dialect).to_owned())));
-    rows.extend([
-        ("backbone", config.backbone.title()),
-        ("output stride", config.output_stride.to_string()),
-    ]);
+    if let Some(config) = &report.config {
+        rows.extend([
+            ("backbone", config.backbone.title()),
+            ("output stride", config.output_stride.to_string()),
+        ]);
+    }
+    if let (Some(onnx), Network::File(model)) = (&report.onnx, subject) {
+        rows.push(("graph", format!("{}, opset {}", model.network.title(), onnx.opset)));
+        rows.push(("written by", onnx.producer.clone()));
+        rows.extend(onnx.size.map(|size| ("image size", format!("{size} only"))));
+    }
     // Of a file that states its own config nothing is in doubt.
     let stated = report.settings.iter().filter(|s| s.stated_by != StatedBy::WeightFile);
     rows.extend(
         stated.map(|s| (s.property.name(), format!("{} ({})", s.value, s.stated_by.name()))),
     );
-    if config.norm == Norm::Folded {
+    if report.config.as_ref().is_some_and(|config| config.norm == Norm::Folded) {
         rows.push(("batch norms", "folded into the convolutions: not for training".to_owned()));
     }
-    if let Some(head) = &config.head {
+    let head = report.config.as_ref().and_then(|config| config.head.as_ref());
+    rows.extend(head.map(|head| ("head", head_text(head))));
+    if let Some(classes) = report.classes {
         let names = match subject {
             Network::File(model) => model.class_table().names,
-            Network::Named(_) => ClassTable::for_classes(head.classes).names,
+            Network::Named(_) => ClassTable::for_classes(classes).names,
         };
-        rows.push(("head", head_text(head)));
-        rows.push(("classes", head.classes.to_string()));
+        rows.push(("classes", classes.to_string()));
         // All of them: `--keep` and class tables need the names.
         rows.extend(names_in_lines(&names).into_iter().map(|line| ("", line)));
-        rows.extend(head.aux.map(|_| ("auxiliary head", "yes".to_owned())));
     }
+    rows.extend(head.and_then(|head| head.aux).map(|_| ("auxiliary head", "yes".to_owned())));
     rows.extend(report.card.iter().flat_map(ModelCard::lines));
     let gigas = report.multi_adds as f64 / 1e9;
     let (in_auxiliary, without_auxiliary) = match report.auxiliary_parameters {

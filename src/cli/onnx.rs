@@ -83,13 +83,13 @@ impl OnnxArgs {
             preprocessing: self.preprocessing,
         };
         let bytes =
-            export(&model.config, &model.weights, &options).map_err(|e| e.file(&model.path))?;
+            export(model.config()?, &model.weights, &options).map_err(|e| e.file(&model.path))?;
         atomic_write(output, |writer| writer.write_all(&bytes))?;
         let parameters: usize = model.weights.values().map(|p| p.shape().len()).sum();
         print(&format!(
             "{} ({}) -> {} (ONNX, opset 17): {} of images of {}, {} parameters, {}\n",
             text::path(&model.path),
-            model.dialect,
+            model.dialect_name(),
             text::path(output),
             options.batch.map_or("any number".to_owned(), |n| n.to_string()),
             options.size.map_or("any size".to_owned(), |size| size.to_string()),

@@ -74,7 +74,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let computed = infer::activations(&model, &input, &names, &args.device)?;
     let in_order = model.network(
         input.shape(),
-        &crate::models::Outputs { logits_full: model.config.head.is_some(), ..Default::default() },
+        &crate::models::Outputs {
+            logits_full: model.network.labeling().is_some(),
+            ..Default::default()
+        },
     )?;
     let position = |name: &str| {
         let value = in_order.stages.iter().find(|(n, _)| n == name).map(|(_, v)| *v);

@@ -1,7 +1,7 @@
 //! Inference on an image: as a whole, at several scales, flipped, or with a sliding window.
 
 use super::options::{PredictOptions, SlidingWindow};
-use super::views::{SumOutput, head, network_graph, scaled_size, sum_graph, with_threshold};
+use super::views::{SumOutput, labeling, network_graph, scaled_size, sum_graph, with_threshold};
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Producer, Runner};
 use crate::geometry::Size;
@@ -9,7 +9,7 @@ use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap};
 use crate::memory::{self, Reservation};
 use crate::models::Outputs;
-use crate::ops::{Threshold, UpsampleArgmax, Upsampling};
+use crate::ops::{PixelAlignment, Threshold, UpsampleArgmax, Upsampling};
 use crate::passes;
 use crate::pipeline::{Cache, Inference};
 use crate::segmenter::Segmenter;
@@ -74,7 +74,7 @@ impl<'s> Predictor<'s> {
         options.check()?;
         if let Some(SlidingWindow { size, .. }) = options.window {
             // A smaller window does not cover a single position of the output.
-            let output_stride = segmenter.model().config.output_stride;
+            let output_stride = segmenter.model().network.output_stride().unwrap_or(1);
             if !Size::square(output_stride).fits_into(size) {
                 return Err(error!(Usage, "a window of {size} pixels is smaller than the network's output stride of {output_stride}")
                     .advice("use the size that the network was trained with, such as 513"));
@@ -165,9 +165,9 @@ impl<'s> Predictor<'s> {
         let image = Tensor::from_data(Shape::images(1, fit.scaled, 3), Data::U8(pixels))?;
         let mut views = block_on(self.graphs.compute(networks, &image))?;
         let shapes = views.shapes();
-        let head = head(self.segmenter.model());
+        let labeling = labeling(self.segmenter.model());
         let sum = views.finisher(Some((shapes.clone(), fit, output)), || {
-            passes::optimize(sum_graph(&shapes, fit, head, output)?)
+            passes::optimize(sum_graph(&shapes, fit, labeling, output)?)
         })?;
         let names: Vec<String> = (0..shapes.len()).map(|i| i.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -185,7 +185,7 @@ impl<'s> Predictor<'s> {
         window: SlidingWindow,
     ) -> Result<Prediction> {
         let Size { width: w, height: h } = fit.scaled;
-        let classes = self.segmenter.model().config.classes().unwrap_or(0);
+        let classes = self.segmenter.model().network.classes().unwrap_or(0);
         let count = checked_count(window, fit.scaled)?;
         // Prepare all graphs first, so that errors are reported before any window is computed.
         let elements = sum_elements(fit.scaled, classes)?;
@@ -239,7 +239,7 @@ impl<'s> Predictor<'s> {
     /// The runner that chooses the classes at the size of the original image from probabilities.
     fn labels_runner(&self, probabilities: Shape, size: Size) -> Result<Arc<Runner>> {
         self.labels.get((probabilities, size), || {
-            let threshold = head(self.segmenter.model()).sigmoid();
+            let threshold = labeling(self.segmenter.model()).sigmoid();
             let graph = labels_graph(probabilities, threshold, size)?;
             self.graphs.pipeline().finisher(graph).map(Arc::new)
         })
@@ -258,7 +258,7 @@ impl<'s> Predictor<'s> {
         let flips = if self.options.flip { 2 } else { 1 };
         let mut sum = 0;
         for scale in self.options.scales.clone() {
-            let align_corners = head(self.segmenter.model()).align_corners;
+            let align_corners = labeling(self.segmenter.model()).aligns_corners();
             sum += self.network_cost(scaled_size(input, scale, align_corners))?;
         }
         Ok(sum.saturating_mul(flips).saturating_mul(windows as u64))
@@ -269,7 +269,7 @@ impl<'s> Predictor<'s> {
             return Ok(cost);
         }
         let model = self.segmenter.model();
-        let input = Shape::images(1, size, model.config.input_channels);
+        let input = Shape::images(1, size, model.network.input_channels());
         let graph = passes::dead_code(model.network(input, &Outputs::default())?.graph)?;
         let types =
             |ids: &[crate::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
@@ -325,7 +325,8 @@ fn reserve_sum(size: Size, classes: usize) -> Result<Reservation> {
 fn labels_graph(probabilities: Shape, threshold: Option<Threshold>, size: Size) -> Result<Graph> {
     let mut graph = Graph::new();
     let x = graph.input("probabilities", TensorType::f32(probabilities));
-    let upsampling = Upsampling { size, align_corners: false, window: None, rows: None };
+    let upsampling =
+        Upsampling { size, alignment: PixelAlignment::HalfPixel, window: None, rows: None };
     let op = UpsampleArgmax { upsampling, confidence: false, sigmoid: None };
     let x = with_threshold(&mut graph, threshold.map(Threshold::probability), x)?;
     let labels = graph.root().upsample_argmax("labels", x, op)?[0];
@@ -395,11 +396,11 @@ mod tests {
             ((gpu.caps().max_binding.min(gpu.caps().max_buffer) / 16) as f64).sqrt() as usize + 64;
         let small = Shape::new(1, 4, 4, 3);
         let predictor = Predictor::new(&segmenter, PredictOptions::default()).unwrap();
-        let head = head(segmenter.model());
+        let labeling = labeling(segmenter.model());
         for (side, exceeds) in [(side, true), (8, false)] {
             let fit = SizeRule::Native.fit(Size::square(side));
             for output in [SumOutput::Labels, SumOutput::Probabilities] {
-                let graph = sum_graph(&[small, small], fit, head, output).unwrap();
+                let graph = sum_graph(&[small, small], fit, labeling, output).unwrap();
                 let graph = passes::optimize(graph).unwrap();
                 let runner = predictor.graphs.pipeline().finisher(graph).unwrap();
                 assert_eq!(runner.is_on_cpu(), exceeds, "{output:?} at {side}");

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Graph, ValueId};
 use crate::image::Fit;
-use crate::models::{Head, Outputs};
+use crate::models::{Labeling, Outputs};
 use crate::ops::{Argmax, Preprocess, Resize, Slice, UpsampleProbabilities, Upsampling};
 use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
@@ -23,17 +23,17 @@ fn scaled_side(side: usize, scale: f64, align_corners: bool) -> usize {
     (scaled.round() as usize).max(1)
 }
 
-/// The head of a segmenter's network.
-pub(super) fn head(model: &Model) -> &Head {
-    model.config.head.as_ref().expect("invariant: a segmenter's model has a head")
+/// How labels follow from the outputs of a segmenter's network.
+pub(super) fn labeling(model: &Model) -> Labeling {
+    model.network.labeling().expect("invariant: a segmenter's model has a head")
 }
 
 /// Graph from the bytes of an image `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one
 /// scale, and with `flip` also to those of the flipped image, flipped back. The image is normalized
 /// and padded first, then resized.
 pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> Result<Graph> {
-    let align_corners = head(model).align_corners;
-    let preprocessing = &model.config.preprocess;
+    let labeling = labeling(model);
+    let preprocessing = model.network.preprocess();
     let (factor, shift) = preprocessing.scale_shift();
     let mut graph = Graph::new();
     let image = graph.input("image", TensorType::u8(Shape::images(1, fit.scaled, 3)));
@@ -41,8 +41,8 @@ pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> 
     let pad_value = preprocessing.pad_value;
     let preprocess = Preprocess { size: fit.padded, scale: factor, shift, pad_value };
     let x = root.preprocess("preprocess", image, preprocess)?;
-    let size = scaled_size(fit.padded, scale, align_corners);
-    let x = root.resize("scaled", x, size, align_corners)?;
+    let size = scaled_size(fit.padded, scale, labeling.aligns_corners());
+    let x = root.resize("scaled", x, size, labeling.alignment)?;
     let outputs = Outputs { background: true, ..Outputs::default() };
     let network = model.network(root.shape(x), &outputs)?;
     let logits = network.embed_in(&mut graph, "plain", x)?;
@@ -73,12 +73,12 @@ pub(super) enum SumOutput {
 pub(super) fn sum_graph(
     logits: &[Shape],
     fit: Fit,
-    head: &Head,
+    labeling: Labeling,
     output: SumOutput,
 ) -> Result<Graph> {
-    let (align_corners, threshold) = (head.align_corners, head.sigmoid());
+    let (alignment, threshold) = (labeling.alignment, labeling.sigmoid());
     // The sizes at scale 1 are valid for all scales: only their ratios matter.
-    let resize = Resize { size: fit.source, align_corners, window: Some(fit.into()) };
+    let resize = Resize { size: fit.source, alignment, window: Some(fit.into()) };
     let mut graph = Graph::new();
     let mut sum: Option<ValueId> = None;
     for (i, &shape) in logits.iter().enumerate() {
@@ -87,7 +87,7 @@ pub(super) fn sum_graph(
         let mut scope = root.scope(format!("view{i}"));
         let probabilities = if threshold.is_some() {
             let Resize { size, window, .. } = resize;
-            let upsampling = Upsampling { size, align_corners, window, rows: None };
+            let upsampling = Upsampling { size, alignment, window, rows: None };
             let op = UpsampleProbabilities { upsampling, weighted: false, sigmoid: true };
             scope.op("probabilities", op, &[x])?
         } else {

@@ -160,7 +160,7 @@ impl OnnxForm {
 
     /// Adds a bilinear resizing of an input to the size of the first output, and returns the name
     /// of the result.
-    pub fn resized(&mut self, index: usize, align_corners: bool) -> String {
+    pub fn resized(&mut self, index: usize, mode: &'static str) -> String {
         let sizes = match self.size.clone() {
             None => {
                 let (n, c) = (self.shape(index).n, self.shape(index).c);
@@ -175,8 +175,6 @@ impl OnnxForm {
                 self.node("Concat", vec![images, size], vec![("axis", OnnxAttribute::Int(0))])
             }
         };
-        // Half-pixel centers are PyTorch's, and what they are at the edges.
-        let mode = if align_corners { "align_corners" } else { "half_pixel" };
         let attributes = vec![
             ("coordinate_transformation_mode", OnnxAttribute::Text(mode)),
             ("mode", OnnxAttribute::Text("linear")),

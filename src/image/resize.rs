@@ -30,17 +30,20 @@ pub enum SizeRule {
     /// pad at the right or bottom to exactly that size. The image is never stretched, because
     /// networks are trained on undistorted objects.
     Exact(Size),
+    /// The image's own size, padded at the right and bottom to multiples of `n`, for networks that
+    /// take no others.
+    Multiple(usize),
 }
 
 impl FromStr for SizeRule {
     type Err = Error;
 
-    /// Parses `native`, a long side such as `513`, a short side such as `short:520`, or a width and
-    /// height such as `640x480`.
+    /// Parses `native`, `multiple:16` (the image's own size, padded), a long side such as `513`, a
+    /// short side such as `short:520`, or a width and height such as `640x480`.
     fn from_str(text: &str) -> Result<Self> {
         let invalid = || {
             error!(Usage, "invalid size `{text}`").advice(
-                "use native, a long side such as 513, a short side such as short:520, or 640x480",
+                "use native, a long side such as 513, a short side such as short:520, 640x480, or multiple:16",
             )
         };
         let side = |digits: &str| match digits.parse() {
@@ -57,6 +60,9 @@ impl FromStr for SizeRule {
             text if text.starts_with("short:") => {
                 Ok(SizeRule::ShortSide(side(&text["short:".len()..])?))
             }
+            text if text.starts_with("multiple:") => {
+                Ok(SizeRule::Multiple(side(&text["multiple:".len()..])?))
+            }
             text => match text.split_once('x') {
                 Some((w, h)) => Ok(SizeRule::Exact(Size::new(side(w)?, side(h)?))),
                 None => Ok(SizeRule::LongSide(side(text)?)),
@@ -72,6 +78,7 @@ impl fmt::Display for SizeRule {
             SizeRule::LongSide(n) => write!(f, "{n}"),
             SizeRule::ShortSide(n) => write!(f, "short:{n}"),
             SizeRule::Exact(size) => size.fmt(f),
+            SizeRule::Multiple(n) => write!(f, "multiple:{n}"),
         }
     }
 }
@@ -104,6 +111,10 @@ impl SizeRule {
             }
             SizeRule::LongSide(n) => Size::square(n),
             SizeRule::Exact(size) => size,
+            SizeRule::Multiple(n) => {
+                let padded = source.map(|side| side.next_multiple_of(n.max(1)));
+                return Fit { source, scaled: source, padded };
+            }
         };
         let scale_side = |side: usize, to: usize, from: usize| {
             ((2 * side * to + from) / (2 * from).max(1)).max(1)
@@ -232,6 +243,7 @@ mod tests {
             ("short:520", SizeRule::ShortSide(520)),
             ("640x480", SizeRule::Exact(Size::new(640, 480))),
             ("1x65535", SizeRule::Exact(Size::new(1, 65535))),
+            ("multiple:32", SizeRule::Multiple(32)),
         ] {
             assert_eq!(text.parse::<SizeRule>().unwrap(), rule);
             assert_eq!(rule.to_string(), text);
@@ -255,6 +267,7 @@ mod tests {
             "short:",
             "short:0",
             "short:4x4",
+            "multiple:0",
         ] {
             let error = text.parse::<SizeRule>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}: {error}");
@@ -280,6 +293,8 @@ mod tests {
         assert_eq!(exact.fit(Size::square(1000)).scaled, Size::square(480));
         assert_eq!(exact.fit(Size::new(1000, 100)).scaled, Size::new(640, 64));
         assert!(SizeRule::Native.fit(Size::new(97, 61)).is_identity());
+        let multiple = SizeRule::Multiple(16).fit(Size::new(97, 64));
+        assert_eq!((multiple.scaled, multiple.padded), (Size::new(97, 64), Size::new(112, 64)));
     }
 
     #[test]

@@ -5,10 +5,11 @@ use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Graph, Resident, ValueId};
 use crate::image::Fit;
-use crate::models::{Head, Outputs};
+use crate::models::{Labeling, Outputs};
 use crate::ops::kernel::TensorLayout;
 use crate::ops::{
-    AvgPool, ClassCounts, Packing, Padding, Paint, PreprocessFrame, Style, TemporalMean,
+    AvgPool, ClassCounts, Packing, Padding, Paint, PixelAlignment, PreprocessFrame, Style,
+    TemporalMean,
 };
 use crate::passes;
 use crate::pipeline::Pipeline;
@@ -96,7 +97,7 @@ impl Buffers {
 
 /// Builds the graph from the frame to the scores and class counts.
 pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
-    let preprocess = &model.config.preprocess;
+    let preprocess = model.network.preprocess();
     let (scale, shift) = preprocess.scale_shift();
     let mut graph = Graph::new();
     let frame = graph.input("frame", TensorType::u32(Shape::images(1, fit.source, 1)));
@@ -115,7 +116,8 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
     let buffers = Buffers::new(fit, shape);
     let [mean, smoothing] =
         [buffers.mean, buffers.smoothing].map(|(name, ty)| graph.input(name, ty));
-    let threshold = model.config.head.as_ref().and_then(Head::sigmoid).unwrap_or_default();
+    let threshold =
+        model.network.labeling().as_ref().and_then(Labeling::sigmoid).unwrap_or_default();
     let op = TemporalMean { threshold };
     let results = graph.root().ops("scores", op, &[logits, mean, smoothing])?;
     let inside = |side: usize, scaled: usize, padded: usize| (side * scaled).div_ceil(padded);
@@ -138,7 +140,7 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
 pub(super) fn paint(
     buffers: &Buffers,
     fit: Fit,
-    align_corners: bool,
+    alignment: PixelAlignment,
     blurred: bool,
 ) -> Result<Graph> {
     let mut graph = Graph::new();
@@ -150,7 +152,7 @@ pub(super) fn paint(
         graph.input(buffers.background.0, buffers.background.1)
     };
     let window = Some(fit.into());
-    let op = Paint { classes: buffers.counts.1.shape.c, align_corners, window };
+    let op = Paint { classes: buffers.counts.1.shape.c, alignment, window };
     let painted = graph.root().op("painted", op, &[frame, scores, style, background])?;
     graph.output("painted", painted);
     buffers.bind(graph)

@@ -85,7 +85,7 @@ impl Live {
         size: SizeRule,
         tuning: &Tuning,
     ) -> Result<Self> {
-        let Some(head) = &model.config.head else {
+        let Some(labeling) = model.network.labeling() else {
             return Err(error!(Weights, "the model is a backbone without a segmentation head")
                 .file(&model.path));
         };
@@ -98,7 +98,7 @@ impl Live {
         buffers.add_to(&mut pipeline)?;
         let segment = pipeline.runner(graph)?;
         let painter =
-            |blurred| pipeline.runner(graphs::paint(&buffers, fit, head.align_corners, blurred)?);
+            |blurred| pipeline.runner(graphs::paint(&buffers, fit, labeling.alignment, blurred)?);
         let painters = [painter(false)?, painter(true)?];
         let (blurred, smoothing) =
             (AtomicBool::new(false), Mutex::new(Smoothing { weight: 0.0, is_first: true }));

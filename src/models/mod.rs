@@ -13,9 +13,11 @@ mod decoder;
 mod deeplab;
 mod fold_norms;
 mod inflate;
+mod labeling;
 mod layer;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;
+mod network_graph;
 mod paper;
 mod random;
 pub mod resnet;
@@ -31,10 +33,13 @@ pub use config::{
     Preprocessing,
 };
 pub use conventions::{ConvKind, DilationRule, Eps, LowLevel, Norm, PaddingRule};
-pub use deeplab::{NetworkGraph, Outputs, build, build_network};
+pub use deeplab::{build, build_network};
 pub use fold_norms::fold_norms;
 pub use inflate::{STEM_WEIGHT, inflate_stem};
+pub use labeling::Labeling;
 pub use layer::parameter_name;
+pub use network_graph::{NetworkGraph, Outputs};
+pub(crate) use network_graph::{add_input, with_background};
 pub use paper::PaperHead;
 pub use random::random_weights;
 pub use spec::Family;

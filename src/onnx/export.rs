@@ -218,14 +218,16 @@ impl Writer<'_> {
 
 fn constant(constant: OnnxConstant) -> TensorProto {
     let (data_type, raw_data) = match constant.elements {
-        OnnxElements::F32(values) => (FLOAT, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        OnnxElements::F32(values) => {
+            (FLOAT, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+        }
         OnnxElements::I64(values) => (INT64, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
     };
     TensorProto {
         name: constant.name,
         dims: constant.dims.iter().map(|&n| n as i64).collect(),
         data_type,
-        raw_data,
+        raw_data: raw_data.into(),
         ..TensorProto::default()
     }
 }

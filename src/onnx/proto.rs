@@ -2,6 +2,7 @@
 //! `onnx.proto3`. Fields that are missing here are skipped when a file is read.
 
 use prost::Message;
+use prost::bytes::Bytes;
 
 /// `TensorProto.DataType` of 32-bit floating point.
 pub const FLOAT: i32 = 1;
@@ -109,25 +110,36 @@ pub const ATTRIBUTE_STRING: i32 = 3;
 /// `AttributeProto.AttributeType` of `ints`.
 pub const ATTRIBUTE_INTS: i32 = 7;
 
-/// A constant.
+/// `TensorProto.DataLocation` of another file.
+pub const EXTERNAL: i32 = 1;
+
+/// A constant. Lists of elements are the bytes of the file.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
     pub data_type: i32,
-    #[prost(float, repeated, tag = "4")]
-    pub float_data: Vec<f32>,
-    #[prost(int32, repeated, tag = "5")]
-    pub int32_data: Vec<i32>,
-    #[prost(int64, repeated, tag = "7")]
-    pub int64_data: Vec<i64>,
+    /// A packed list: 4 bytes each.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub float_data: Bytes,
+    /// A packed list of variable-length integers, which 16-bit floats are in, too.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub int32_data: Bytes,
+    /// A packed list of variable-length integers.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub int64_data: Bytes,
     #[prost(string, tag = "8")]
     pub name: String,
-    #[prost(bytes = "vec", tag = "9")]
-    pub raw_data: Vec<u8>,
-    #[prost(double, repeated, tag = "10")]
-    pub double_data: Vec<f64>,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub raw_data: Bytes,
+    /// A packed list: 8 bytes each.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub double_data: Bytes,
+    /// Location of the elements in another file: `location`, `offset`, `length`.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// [`EXTERNAL`] if the elements are in another file.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
 }

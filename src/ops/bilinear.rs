@@ -34,11 +34,53 @@ pub struct Rows {
     pub count: usize,
 }
 
+/// How the pixels of a resized image map to those of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PixelAlignment {
+    /// The corners of the images coincide, and pixels have their centers at halves: PyTorch's
+    /// default.
+    #[default]
+    HalfPixel,
+    /// The centers of the corner pixels coincide: PyTorch's `align_corners`.
+    Corners,
+    /// The centers of the top left pixels coincide, and the distances scale with the sizes:
+    /// TensorFlow 1 without `align_corners`, ONNX's `asymmetric`.
+    TopLeft,
+}
+
+impl PixelAlignment {
+    /// Returns what operations print, with a space in front.
+    pub(super) fn attribute(self) -> &'static str {
+        match self {
+            Self::HalfPixel => "",
+            Self::Corners => " align_corners",
+            Self::TopLeft => " top_left",
+        }
+    }
+
+    /// Returns the name of the coordinate transformation in ONNX.
+    pub(super) fn onnx_mode(self) -> &'static str {
+        match self {
+            Self::HalfPixel => "half_pixel",
+            Self::Corners => "align_corners",
+            Self::TopLeft => "asymmetric",
+        }
+    }
+}
+
+/// `align_corners` of PyTorch.
+impl From<bool> for PixelAlignment {
+    fn from(align_corners: bool) -> Self {
+        if align_corners { Self::Corners } else { Self::HalfPixel }
+    }
+}
+
 /// One axis of an interpolation: output coordinate `d` maps to `(max(d * mul + add, sub) - sub) /
 /// den` of the input.
 ///
-/// That is PyTorch's `interpolate`: half-pixel centers, `max((d + 1/2) * from / to - 1/2, 0)`, or
-/// with aligned corners `d * (from - 1) / (to - 1)`, written as one fraction.
+/// That is PyTorch's `interpolate`: half-pixel centers, `max((d + 1/2) * from / to - 1/2, 0)`, with
+/// aligned corners `d * (from - 1) / (to - 1)`, or from the top left `d * from / to`, written as one
+/// fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
     /// First computed output coordinate; added to each `d`.
@@ -72,36 +114,41 @@ pub(super) struct Tap {
 }
 
 impl Axis {
-    pub(super) fn new(from: usize, to: usize, align_corners: bool) -> Self {
+    pub(super) fn new(from: usize, to: usize, alignment: PixelAlignment) -> Self {
         let last = from - 1;
-        if align_corners {
-            Self {
-                first: 0,
-                mul: if to > 1 { last } else { 0 },
-                add: 0,
-                sub: 0,
-                den: (to - 1).max(1),
-                last,
-            }
-        } else {
-            Self { first: 0, mul: 2 * from, add: from, sub: to, den: 2 * to, last }
-        }
+        let (mul, add, sub, den) = match alignment {
+            PixelAlignment::HalfPixel => (2 * from, from, to, 2 * to),
+            PixelAlignment::Corners => (if to > 1 { last } else { 0 }, 0, 0, (to - 1).max(1)),
+            PixelAlignment::TopLeft => (from, 0, 0, to),
+        };
+        Self { first: 0, mul, add, sub, den, last }
     }
 
     /// Creates an axis whose `to` output pixels cover the first `scaled` of `padded` pixels
     /// (centers at halves), which are represented by `from` values.
     ///
     /// With the position `p + 1/2 = (d + 1/2) * scaled / to` among the padded pixels, the source
-    /// coordinate is `p * (from - 1) / (padded - 1)` or `(p + 1/2) * from / padded - 1/2`, as in
-    /// [`Axis::new`], written as one fraction and reduced.
-    fn windowed(from: usize, to: usize, padded: usize, scaled: usize, align_corners: bool) -> Self {
+    /// coordinate is `p * (from - 1) / (padded - 1)`, `(p + 1/2) * from / padded - 1/2` or `p * from
+    /// / padded`, as in [`Axis::new`], written as one fraction and reduced.
+    fn windowed(
+        from: usize,
+        to: usize,
+        padded: usize,
+        scaled: usize,
+        alignment: PixelAlignment,
+    ) -> Self {
         let last = from - 1;
-        let (mul, add, sub, den) = match align_corners {
-            true if padded > 1 => {
+        let (mul, add, sub, den) = match alignment {
+            PixelAlignment::Corners if padded > 1 => {
                 (2 * scaled * last, scaled * last, to * last, 2 * to * (padded - 1))
             }
-            true => (0, 0, 0, 1),
-            false => (2 * scaled * from, scaled * from, to * padded, 2 * to * padded),
+            PixelAlignment::Corners => (0, 0, 0, 1),
+            PixelAlignment::HalfPixel => {
+                (2 * scaled * from, scaled * from, to * padded, 2 * to * padded)
+            }
+            PixelAlignment::TopLeft => {
+                (2 * scaled * from, scaled * from, to * from, 2 * to * padded)
+            }
         };
         let common = [mul, add, sub].into_iter().fold(den, gcd).max(1);
         Self {
@@ -165,18 +212,17 @@ impl Grid {
     pub(super) fn new(
         from: Shape,
         to: Size,
-        align_corners: bool,
+        alignment: PixelAlignment,
         window: Option<ResampleWindow>,
     ) -> Self {
         match window {
             None => Self {
-                y: Axis::new(from.h, to.height, align_corners),
-                x: Axis::new(from.w, to.width, align_corners),
+                y: Axis::new(from.h, to.height, alignment),
+                x: Axis::new(from.w, to.width, alignment),
             },
             Some(ResampleWindow { padded, scaled }) => {
-                let axis = |from, to, padded, scaled| {
-                    Axis::windowed(from, to, padded, scaled, align_corners)
-                };
+                let axis =
+                    |from, to, padded, scaled| Axis::windowed(from, to, padded, scaled, alignment);
                 Self {
                     y: axis(from.h, to.height, padded.height, scaled.height),
                     x: axis(from.w, to.width, padded.width, scaled.width),
@@ -291,16 +337,15 @@ pub(super) fn row_at<'a>(
 mod tests {
     use super::*;
 
+    const ALIGNMENTS: [PixelAlignment; 3] =
+        [PixelAlignment::HalfPixel, PixelAlignment::Corners, PixelAlignment::TopLeft];
+
     #[test]
     fn equal_sizes_read_their_own_pixel() {
-        for align_corners in [false, true] {
+        for alignment in ALIGNMENTS {
             for size in [1, 2, 7, 513] {
-                for (d, tap) in Axis::new(size, size, align_corners).taps(size).iter().enumerate() {
-                    assert_eq!(
-                        (tap.lo, tap.weight),
-                        (d, 0.0),
-                        "size {size}, align_corners {align_corners}"
-                    );
+                for (d, tap) in Axis::new(size, size, alignment).taps(size).iter().enumerate() {
+                    assert_eq!((tap.lo, tap.weight), (d, 0.0), "size {size}, {alignment:?}");
                 }
             }
         }
@@ -311,14 +356,15 @@ mod tests {
         for (from, to) in
             [(1, 5), (5, 1), (2, 3), (33, 129), (129, 513), (65, 64), (7, 20), (100, 9)]
         {
-            for align_corners in [false, true] {
-                let axis = Axis::new(from, to, align_corners);
+            for alignment in ALIGNMENTS {
+                let axis = Axis::new(from, to, alignment);
                 for d in 0..to {
                     let (from, to, df) = (from as f64, to as f64, d as f64);
-                    let expected = match align_corners {
-                        true if to > 1.0 => df * (from - 1.0) / (to - 1.0),
-                        true => 0.0,
-                        false => ((df + 0.5) * from / to - 0.5).max(0.0),
+                    let expected = match alignment {
+                        PixelAlignment::Corners if to > 1.0 => df * (from - 1.0) / (to - 1.0),
+                        PixelAlignment::Corners => 0.0,
+                        PixelAlignment::HalfPixel => ((df + 0.5) * from / to - 0.5).max(0.0),
+                        PixelAlignment::TopLeft => df * from / to,
                     };
                     let tap = axis.tap(d);
                     let got = tap.lo as f64 + f64::from(tap.weight);
@@ -341,16 +387,19 @@ mod tests {
             (5, 7, 9, 3),
             (1, 4, 1, 1),
         ] {
-            for align_corners in [false, true] {
-                let axis = Axis::windowed(from, to, padded, scaled, align_corners);
+            for alignment in ALIGNMENTS {
+                let axis = Axis::windowed(from, to, padded, scaled, alignment);
                 for d in 0..to {
                     let (from, to, padded, scaled) =
                         (from as f64, to as f64, padded as f64, scaled as f64);
                     let p = (d as f64 + 0.5) * scaled / to - 0.5;
-                    let expected = match align_corners {
-                        true if padded > 1.0 => p.max(0.0) * (from - 1.0) / (padded - 1.0),
-                        true => 0.0,
-                        false => ((p + 0.5) * from / padded - 0.5).max(0.0),
+                    let expected = match alignment {
+                        PixelAlignment::Corners if padded > 1.0 => {
+                            p.max(0.0) * (from - 1.0) / (padded - 1.0)
+                        }
+                        PixelAlignment::Corners => 0.0,
+                        PixelAlignment::HalfPixel => ((p + 0.5) * from / padded - 0.5).max(0.0),
+                        PixelAlignment::TopLeft => p.max(0.0) * from / padded,
                     };
                     let tap = axis.tap(d);
                     let got = tap.lo as f64 + f64::from(tap.weight);
@@ -367,11 +416,9 @@ mod tests {
     #[test]
     fn a_window_over_everything_is_no_window() {
         for (from, to) in [(33, 513), (7, 20), (100, 9)] {
-            for align_corners in [false, true] {
-                let (plain, windowed) = (
-                    Axis::new(from, to, align_corners),
-                    Axis::windowed(from, to, to, to, align_corners),
-                );
+            for alignment in ALIGNMENTS {
+                let (plain, windowed) =
+                    (Axis::new(from, to, alignment), Axis::windowed(from, to, to, to, alignment));
                 assert_eq!(plain.taps(to), windowed.taps(to));
             }
         }
@@ -387,8 +434,8 @@ mod tests {
             (257, 9001, 1025, 1021),
             (1000, 60_001, 8191, 8187),
         ] {
-            for align_corners in [false, true] {
-                let axis = Axis::windowed(from, to, padded, scaled, align_corners);
+            for alignment in ALIGNMENTS {
+                let axis = Axis::windowed(from, to, padded, scaled, alignment);
                 assert!(axis.fits_u32());
                 let AxisParams { mul, add, den, scale, shift, .. } = axis.params();
                 for d in 0..to {

@@ -15,7 +15,7 @@ mod wide;
 
 #[cfg(test)]
 pub(crate) use bilinear::AxisParams;
-pub use bilinear::{ResampleWindow, Rows};
+pub use bilinear::{PixelAlignment, ResampleWindow, Rows};
 pub(crate) use built_in::is_built_in;
 pub use nn::*;
 pub use train::*;

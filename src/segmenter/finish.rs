@@ -13,7 +13,7 @@ use crate::geometry::Size;
 use crate::graph::Graph;
 use crate::image::alloc::with_capacity;
 use crate::image::{Fit, LabelMap, append_labels};
-use crate::models::Head;
+use crate::models::Labeling;
 use crate::ops::{Rows, UpsampleArgmax, UpsampleProbabilities, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
@@ -79,14 +79,14 @@ pub(super) fn strip_bytes(device: &Device, values: Values) -> usize {
 pub(super) fn graph(
     logits: Shape,
     fit: Fit,
-    head: &Head,
+    labeling: Labeling,
     values: Values,
     rows: Option<Rows>,
 ) -> Result<Graph> {
-    let (align_corners, sigmoid) = (head.align_corners, head.sigmoid());
+    let (alignment, sigmoid) = (labeling.alignment, labeling.sigmoid());
     let mut graph = Graph::new();
     let input = graph.input(LOGITS, TensorType::f32(logits));
-    let upsampling = Upsampling { size: fit.source, align_corners, window: Some(fit.into()), rows };
+    let upsampling = Upsampling { size: fit.source, alignment, window: Some(fit.into()), rows };
     let op = UpsampleArgmax { upsampling, confidence: values.confidence, sigmoid };
     let probabilities =
         UpsampleProbabilities { upsampling, weighted: false, sigmoid: sigmoid.is_some() };

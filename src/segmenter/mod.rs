@@ -2,9 +2,11 @@
 
 mod finish;
 mod model;
+mod network;
 
 pub use finish::Strip;
 pub use model::Model;
+pub use network::Network;
 
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
@@ -109,7 +111,7 @@ impl Segmenter {
     }
 
     fn build(model: Model, device: Device, choice: Option<DeviceChoice>) -> Result<Self> {
-        if model.config.head.is_none() {
+        if model.network.labeling().is_none() {
             return Err(error!(Weights, "the model is a backbone without a segmentation head")
                 .file(&model.path));
         }
@@ -286,13 +288,13 @@ impl Segmenter {
         values: Values,
         rows: Rows,
     ) -> Result<Arc<Runner>> {
-        let head = self.model.config.head.as_ref();
-        let head = head.expect("invariant: a segmenter's model has a head");
+        let labeling = self.model.network.labeling();
+        let labeling = labeling.expect("invariant: a segmenter's model has a head");
         let logits = scores.shapes()[0];
         let is_whole = rows.count == fit.source.height;
         let key = is_whole.then_some((logits, fit, values));
         let rows = (!is_whole).then_some(rows);
-        scores.finisher(key, || finish::graph(logits, fit, head, values, rows))
+        scores.finisher(key, || finish::graph(logits, fit, labeling, values, rows))
     }
 
     /// Returns the number of rows in a strip of results.

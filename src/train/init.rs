@@ -142,7 +142,7 @@ fn with_recipe_head(recipe: &NetworkRecipe, mut config: Config) -> Config {
 
 /// The config of a weights file, with the head that the recipe asks for.
 fn config_from_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Config> {
-    let stored = &model.config;
+    let stored = model.config()?;
     if stored.norm == Norm::Folded {
         return Err(error!(
             Weights,
@@ -289,7 +289,7 @@ mod tests {
         );
         assert!(begin(&small(), 7, Some(&file)).unwrap().random.is_empty());
         let mut folded = file.clone();
-        folded.config.norm = Norm::Folded;
+        folded.config_mut().unwrap().norm = Norm::Folded;
         assert!(begin(&small(), 7, Some(&folded)).unwrap_err().to_string().contains("folded"));
     }
 }

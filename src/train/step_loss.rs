@@ -4,7 +4,7 @@ use super::step::StepOptions;
 use crate::error::{Result, error};
 use crate::graph::{Graph, InputId, ValueId, rewrite};
 use crate::models::NetworkGraph;
-use crate::ops::{PixelLoss, Resize, SegmentationLoss};
+use crate::ops::{PixelAlignment, PixelLoss, Resize, SegmentationLoss};
 use crate::tensor::{Shape, TensorType};
 
 /// A network cut at the values that losses are computed from.
@@ -43,7 +43,8 @@ impl Scores {
             .producer(full)
             .and_then(|node| Some((*node.op.downcast_ref::<Resize>()?, node.inputs[0])));
         let last = last.filter(|(resize, _)| resize.window.is_none());
-        let align_corners = last.is_some_and(|(resize, _)| resize.align_corners);
+        let align_corners =
+            last.is_some_and(|(resize, _)| resize.alignment == PixelAlignment::Corners);
         let scores = last.filter(|_| options.fused).map_or(full, |(_, small)| small);
         graph.clear_outputs();
         graph.output("scores", scores);

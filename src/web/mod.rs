@@ -81,7 +81,7 @@ struct Description<'a> {
     colors: &'a [[u8; 3]],
     /// The background class, initially not tinted.
     background: Option<usize>,
-    output_stride: usize,
+    output_stride: Option<usize>,
     /// Default input size, formatted as a [`SizeRule`].
     size: String,
     /// What to know about how the file was read.
@@ -145,11 +145,11 @@ impl Network {
     pub fn description(&self) -> String {
         let model = self.segmenter.model();
         json(&Description {
-            dialect: model.dialect.name(),
+            dialect: model.dialect_name(),
             classes: &self.table.names,
             colors: &self.table.colors,
             background: self.table.background(),
-            output_stride: model.config.output_stride,
+            output_stride: model.network.output_stride(),
             size: self.segmenter.default_size().to_string(),
             notes: &model.notes,
             parameters: model.weights.values().map(|p| p.shape().len()).sum(),

@@ -53,7 +53,7 @@ impl StoredDType {
 
     /// Decodes little-endian elements and appends them to `out` as f32; f64 and large integers are
     /// rounded. Appends nothing for the integer types that no format quantizes to.
-    pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
             Self::F64 => {
                 out.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32))

@@ -69,7 +69,7 @@ fn flipped(tensor: &Tensor) -> Tensor {
 fn scales_and_flips_average_probabilities() {
     let image = image(65, 49, 5);
     let model = model(|_| {});
-    let preprocess = model.config.preprocess;
+    let preprocess = *model.network.preprocess();
     let x = Tensor::from_fn(Shape::new(1, 49, 65, 3), |_, y, x, c| {
         (f32::from(image.rgb[3 * (y * 65 + x) + c]) / 255.0 - preprocess.mean[c])
             / preprocess.std[c]
@@ -79,7 +79,7 @@ fn scales_and_flips_average_probabilities() {
         let input = graph.input("x", x.ty());
         let op = atrous::engine::ops::Resize {
             size: Size::new(size.1, size.0),
-            align_corners: false,
+            alignment: atrous::engine::ops::PixelAlignment::HalfPixel,
             window: None,
         };
         let y = graph.root().op("y", op, &[input]).unwrap();

@@ -104,9 +104,9 @@ fn a_softmax_has_no_threshold() {
 
 #[test]
 fn a_softmax_of_one_output_is_refused() {
-    let mut head: Head = network(1, 0.5).config.head.unwrap();
+    let mut head: Head = network(1, 0.5).config().unwrap().head.clone().unwrap();
     assert!(head.set_activation(OutputActivation::Softmax).is_err());
-    let mut three = network(3, 0.5).config.head.unwrap();
+    let mut three = network(3, 0.5).config().unwrap().head.clone().unwrap();
     three.set_activation(OutputActivation::Softmax).unwrap();
     assert_eq!((three.classes, three.channels()), (3, 3));
 }

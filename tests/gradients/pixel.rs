@@ -5,8 +5,8 @@ use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
 use atrous::Size;
 use atrous::engine::ops::{
-    Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, Prepend,
-    ResampleWindow, Resize, Slice,
+    Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, PixelAlignment,
+    Prepend, ResampleWindow, Resize, Slice,
 };
 use atrous::engine::{Shape, Tensor};
 use std::sync::Arc;
@@ -152,16 +152,18 @@ fn resizing_up_and_down() {
         ((4, 4), (1, 1)),
         ((7, 6), (8, 25)),
     ] {
-        for align_corners in [false, true] {
-            let op = Resize { size: Size::new(to_w, to_h), align_corners, window: None };
+        for alignment in
+            [PixelAlignment::HalfPixel, PixelAlignment::Corners, PixelAlignment::TopLeft]
+        {
+            let op = Resize { size: Size::new(to_w, to_h), alignment, window: None };
             let x = rng.tensor(Shape::new(2, h, w, 3));
             cases.push(Case::new(op, vec![x], move |x| {
-                oracle::resize(&x[0], (to_h, to_w), align_corners, None)
+                oracle::resize(&x[0], (to_h, to_w), alignment, None)
             }));
         }
     }
     let window = Some(ResampleWindow { padded: Size::square(33), scaled: Size::new(33, 20) });
-    let op = Resize { size: Size::new(13, 11), align_corners: false, window };
+    let op = Resize { size: Size::new(13, 11), alignment: PixelAlignment::HalfPixel, window };
     cases.push(Case::new(op, vec![rng.tensor(Shape::new(1, 3, 4, 2))], move |x| {
         oracle::resize(&x[0], (11, 13), false, window)
     }));

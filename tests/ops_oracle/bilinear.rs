@@ -5,10 +5,15 @@ use crate::support::{Rng, allclose, run_op};
 use crate::{Case, Check, run};
 use atrous::Size;
 use atrous::engine::ops::{
-    Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleProbabilities, Upsampling,
+    Op, PixelAlignment, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleProbabilities,
+    Upsampling,
 };
 use atrous::engine::{Elements, Shape, Tensor};
 use std::sync::Arc;
+
+/// Every way in which pixels map to their source.
+pub const ALIGNMENTS: [PixelAlignment; 3] =
+    [PixelAlignment::HalfPixel, PixelAlignment::Corners, PixelAlignment::TopLeft];
 
 /// Tolerance of three blends of numbers in [-1, 1) with weights from a division (2.5 units in the
 /// last place in WGSL).
@@ -28,10 +33,10 @@ fn resizes_of_random_sizes() {
         .map(|i| {
             let (shape, (h, w)) = sizes(&mut rng);
             let x = rng.tensor(shape);
-            let align_corners = i % 2 == 0;
-            let want = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
+            let alignment = ALIGNMENTS[i % 3];
+            let want = oracle::resize(&Map::of(&x), (h, w), alignment, None);
             Case::close(
-                Resize { size: Size::new(w, h), align_corners, window: None },
+                Resize { size: Size::new(w, h), alignment, window: None },
                 vec![x],
                 want,
                 BLEND,
@@ -57,11 +62,8 @@ fn resizes_of_the_networks() {
     ]
     .into_iter()
     .flat_map(|(h0, w0, h, w)| {
-        [false, true].map(|align_corners| {
-            (
-                Shape::new(1, h0, w0, 6),
-                Resize { size: Size::new(w, h), align_corners, window: None },
-            )
+        ALIGNMENTS.map(|alignment| {
+            (Shape::new(1, h0, w0, 6), Resize { size: Size::new(w, h), alignment, window: None })
         })
     })
     .map(|(shape, resize)| {
@@ -69,7 +71,7 @@ fn resizes_of_the_networks() {
         let want = oracle::resize(
             &Map::of(&x),
             (resize.size.height, resize.size.width),
-            resize.align_corners,
+            resize.alignment,
             None,
         );
         Case::close(resize, vec![x], want, BLEND, 0.0)
@@ -84,11 +86,7 @@ fn a_resize_to_the_same_size_changes_no_bit() {
     let cases: Vec<Case> = [(1, 1), (7, 5), (65, 33)]
         .into_iter()
         .flat_map(|(h, w)| {
-            [false, true].map(|align_corners| Resize {
-                size: Size::new(w, h),
-                align_corners,
-                window: None,
-            })
+            ALIGNMENTS.map(|alignment| Resize { size: Size::new(w, h), alignment, window: None })
         })
         .map(|resize| {
             let x = rng.tensor(Shape::images(2, resize.size, 5));
@@ -100,16 +98,15 @@ fn a_resize_to_the_same_size_changes_no_bit() {
 }
 
 /// An upsampling of the whole source to all rows of the output.
-pub fn whole(size: (usize, usize), align_corners: bool) -> Upsampling {
-    Upsampling { size: oracle::size(size), align_corners, window: None, rows: None }
+pub fn whole(size: (usize, usize), alignment: impl Into<PixelAlignment>) -> Upsampling {
+    Upsampling { size: oracle::size(size), alignment: alignment.into(), window: None, rows: None }
 }
 
 /// The label's logit must be the largest within rounding, and the confidence its softmax
 /// probability.
 fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
-    let Upsampling { size: Size { width: w, height: h }, align_corners, window, .. } =
-        op.upsampling;
-    let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
+    let Upsampling { size: Size { width: w, height: h }, alignment, window, .. } = op.upsampling;
+    let logits = oracle::resize(&Map::of(&x), (h, w), alignment, window);
     let probabilities = oracle::softmax(&logits);
     let check: Check = Box::new(move |what, outputs| {
         let shape = logits.shape.with_c(1);
@@ -190,9 +187,9 @@ fn equal_logits_give_the_first_class() {
         2 | 3 | 5 | 6 => 0.7,
         _ => 0.1,
     });
-    let cases = [false, true].map(|align_corners| {
-        let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
-        let upsampling = whole((h, w), align_corners);
+    let cases = ALIGNMENTS.map(|alignment| {
+        let logits = oracle::resize(&Map::of(&x), (h, w), alignment, None);
+        let upsampling = whole((h, w), alignment);
         let case =
             labels(UpsampleArgmax { upsampling, confidence: false, sigmoid: None }, x.clone());
         let check: Check = Box::new(move |what, outputs| {
@@ -223,19 +220,19 @@ fn windows_are_resized_and_labeled() {
     let mut rng = Rng(26);
     let mut cases = Vec::new();
     for (i, (window, (h, w))) in WINDOWS.into_iter().enumerate() {
-        for align_corners in [false, true] {
+        for alignment in ALIGNMENTS {
             let from = [(17, 17), (9, 9), (16, 24), (1, 3), (1000, 5)][i];
             let x = rng.tensor(Shape::new(1, from.0, from.1, 3));
             let window = Some(window);
-            let want = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
+            let want = oracle::resize(&Map::of(&x), (h, w), alignment, window);
             cases.push(Case::close(
-                Resize { size: Size::new(w, h), align_corners, window },
+                Resize { size: Size::new(w, h), alignment, window },
                 vec![x.clone()],
                 want,
                 BLEND,
                 0.0,
             ));
-            let upsampling = Upsampling { window, ..whole((h, w), align_corners) };
+            let upsampling = Upsampling { window, ..whole((h, w), alignment) };
             cases.push(labels(UpsampleArgmax { upsampling, confidence: true, sigmoid: None }, x));
         }
     }
@@ -255,13 +252,13 @@ fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
         let x = rng.tensor(shape);
         let x =
             Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
-        let align_corners = i % 2 == 0;
+        let alignment = ALIGNMENTS[i % 3];
         let op = UpsampleProbabilities {
-            upsampling: whole((h, w), align_corners),
+            upsampling: whole((h, w), alignment),
             weighted: false,
             sigmoid: false,
         };
-        let want = oracle::softmax(&oracle::resize(&Map::of(&x), (h, w), align_corners, None));
+        let want = oracle::softmax(&oracle::resize(&Map::of(&x), (h, w), alignment, None));
         cases.push(Case::close(op, vec![x.clone()], want.clone(), PROBABILITY.0, PROBABILITY.1));
         let weights =
             Tensor::from_fn(Shape::vector(shape.c), |_, _, _, c| (c % 3 == 1) as u8 as f32);
@@ -283,10 +280,10 @@ fn rows_have_the_bits_of_the_whole_output() {
         for (from, window, (h, w)) in
             [((17, 17), Some(window), (100, 75)), ((9, 7), None, (64, 5)), ((65, 4), None, (13, 9))]
         {
-            for align_corners in [false, true] {
+            for alignment in ALIGNMENTS {
                 let x = rng.tensor(Shape::new(1, from.0, from.1, 6));
                 let weights = Tensor::from_fn(Shape::vector(6), |_, _, _, c| (c % 2) as f32);
-                let upsampling = |rows| Upsampling { window, rows, ..whole((h, w), align_corners) };
+                let upsampling = |rows| Upsampling { window, rows, ..whole((h, w), alignment) };
                 let labels = |rows| UpsampleArgmax {
                     upsampling: upsampling(rows),
                     confidence: true,
@@ -322,7 +319,7 @@ fn rows_have_the_bits_of_the_whole_output() {
                 assert_eq!(
                     joined,
                     all(None).iter().map(bits).collect::<Vec<_>>(),
-                    "{device}, {h} x {w}, {align_corners}"
+                    "{device}, {h} x {w}, {alignment:?}"
                 );
             }
         }

@@ -118,7 +118,7 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         "resize" => unary(
             Arc::new(Resize {
                 size: size(),
-                align_corners: record.get("align_corners"),
+                alignment: record.get::<bool>("align_corners").into(),
                 window: None,
             }),
             2e-6,
@@ -156,7 +156,7 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         "upsample_argmax" => {
             let upsampling = Upsampling {
                 size: size(),
-                align_corners: record.get("align_corners"),
+                alignment: record.get::<bool>("align_corners").into(),
                 window: None,
                 rows: None,
             };

@@ -1,12 +1,13 @@
 //! Operations of live video: frames in, painted frames out.
 
+use crate::bilinear::ALIGNMENTS;
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose};
 use crate::{Case, Check, ROUNDING, run};
 use atrous::Size;
 use atrous::engine::ops::{
-    Background, ClassCounts, Effect, Op, Paint, PreprocessFrame, ResampleWindow, Style,
-    TemporalMean, Threshold,
+    Background, ClassCounts, Effect, Op, Paint, PixelAlignment, PreprocessFrame, ResampleWindow,
+    Style, TemporalMean, Threshold,
 };
 use atrous::engine::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
@@ -168,12 +169,16 @@ fn painted(
 ) -> [f64; 3] {
     let ((pixels, to), (n, y, x)) = (frame, at);
     let seen = if style.mirror { to.w - 1 - x } else { x };
-    let taps = |d: usize, to: usize, from: usize, padded: usize, scaled: usize, corners: bool| {
+    let half = PixelAlignment::HalfPixel;
+    let taps = |d: usize, to: usize, from: usize, padded: usize, scaled: usize, alignment| {
         let p = (d as f64 + 0.5) * scaled as f64 / to as f64;
-        let place = match corners {
-            true if padded > 1 => (p - 0.5).max(0.0) * (from - 1) as f64 / (padded - 1) as f64,
-            true => 0.0,
-            false => (p * from as f64 / padded as f64 - 0.5).max(0.0),
+        let place = match alignment {
+            PixelAlignment::Corners if padded > 1 => {
+                (p - 0.5).max(0.0) * (from - 1) as f64 / (padded - 1) as f64
+            }
+            PixelAlignment::Corners => 0.0,
+            PixelAlignment::HalfPixel => (p * from as f64 / padded as f64 - 0.5).max(0.0),
+            PixelAlignment::TopLeft => (p - 0.5).max(0.0) * from as f64 / padded as f64,
         };
         let lo = (place.floor() as usize).min(from - 1);
         (lo, (lo + 1).min(from - 1), (place - lo as f64).min(1.0))
@@ -187,15 +192,9 @@ fn painted(
         .window
         .unwrap_or(ResampleWindow { padded: Size::new(to.w, to.h), scaled: Size::new(to.w, to.h) });
     let row =
-        taps(y, to.h, scores.shape.h, window.padded.height, window.scaled.height, op.align_corners);
-    let column = taps(
-        seen,
-        to.w,
-        scores.shape.w,
-        window.padded.width,
-        window.scaled.width,
-        op.align_corners,
-    );
+        taps(y, to.h, scores.shape.h, window.padded.height, window.scaled.height, op.alignment);
+    let column =
+        taps(seen, to.w, scores.shape.w, window.padded.width, window.scaled.width, op.alignment);
     let values: Vec<f64> = (0..op.classes).map(|c| between(scores, row, column, c)).collect();
     let best = |shown: bool| {
         let all = (0..op.classes).filter(|&c| style.classes[c].1 == shown);
@@ -216,8 +215,8 @@ fn painted(
                 Background::Color(color) => color.map(f64::from),
                 kind => {
                     let x = if kind == Background::Frame { seen } else { x };
-                    let row = taps(y, to.h, behind.shape.h, to.h, to.h, false);
-                    let column = taps(x, to.w, behind.shape.w, to.w, to.w, false);
+                    let row = taps(y, to.h, behind.shape.h, to.h, to.h, half);
+                    let column = taps(x, to.w, behind.shape.w, to.w, to.w, half);
                     std::array::from_fn(|c| between(behind, row, column, c))
                 }
             };
@@ -253,7 +252,7 @@ fn frames_are_painted_in_every_way() {
         let behind = Shape::new(to.n, rng.range(1, 9), rng.range(1, 9), 3);
         let window = (i % 2 == 1)
             .then_some(ResampleWindow { padded: Size::new(41, 40), scaled: Size::new(41, 33) });
-        let op = Paint { classes, align_corners: i % 4 < 2, window };
+        let op = Paint { classes, alignment: ALIGNMENTS[i % 3], window };
         let shown = |c: usize| !(c + i).is_multiple_of(3) || i % 4 == 0;
         let classes =
             (0..classes).map(|c| ([rng.range(0, 255) as u8, 9, 255 - c as u8], shown(c))).collect();
@@ -318,7 +317,7 @@ fn operands_that_do_not_fit_are_refused() {
     );
     refused(&ClassCounts { classes: 6, rows: 3, columns: 3 }, &[scores], "6 classes");
     let style = TensorType::u32(Style::shape(5));
-    let paint = Paint { classes: 5, align_corners: false, window: None };
+    let paint = Paint { classes: 5, alignment: PixelAlignment::HalfPixel, window: None };
     refused(&paint, &[image, scores, style], "4 inputs");
     refused(&paint, &[image, scores, style, scores], "do not fit");
     refused(

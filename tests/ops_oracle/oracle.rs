@@ -2,7 +2,9 @@
 //! element.
 
 use atrous::engine::geometry::{Size, Spacing};
-use atrous::engine::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, ResampleWindow};
+use atrous::engine::ops::{
+    Activation, AvgPool, Conv2d, MaxPool, Padding, PixelAlignment, ResampleWindow,
+};
 use atrous::engine::{Shape, Tensor};
 
 /// A tensor of f64.
@@ -186,25 +188,26 @@ pub fn global_avg_pool(x: &Map) -> Map {
     })
 }
 
-/// PyTorch's `interpolate(mode="bilinear")`; with a window, of that region of the image.
+/// PyTorch's `interpolate(mode="bilinear")`, or from the top left; with a window, of that region of the image.
 pub fn resize(
     x: &Map,
     (h, w): (usize, usize),
-    align_corners: bool,
+    alignment: impl Into<PixelAlignment>,
     window: Option<ResampleWindow>,
 ) -> Map {
+    let alignment = alignment.into();
     let source = |d: usize, from: usize, to: usize, part: Option<(usize, usize)>| {
         let (from, to, d) = (from as f64, to as f64, d as f64);
-        let place = match (part, align_corners) {
-            (None, false) => (d + 0.5) * from / to - 0.5,
-            (None, true) if to > 1.0 => d * (from - 1.0) / (to - 1.0),
-            (Some((padded, scaled)), false) => {
-                (d + 0.5) * scaled as f64 / to * from / padded as f64 - 0.5
-            }
-            (Some((padded, scaled)), true) if padded > 1 => {
-                ((d + 0.5) * scaled as f64 / to - 0.5) * (from - 1.0) / (padded as f64 - 1.0)
-            }
-            _ => 0.0,
+        // The output's pixel among those of the image that the source covers.
+        let (size, pixel) = match part {
+            None => (to, d),
+            Some((padded, scaled)) => (padded as f64, (d + 0.5) * scaled as f64 / to - 0.5),
+        };
+        let place = match alignment {
+            PixelAlignment::HalfPixel => (pixel + 0.5) * from / size - 0.5,
+            PixelAlignment::Corners if size > 1.0 => pixel * (from - 1.0) / (size - 1.0),
+            PixelAlignment::Corners => 0.0,
+            PixelAlignment::TopLeft => pixel * from / size,
         };
         place.clamp(0.0, from - 1.0)
     };

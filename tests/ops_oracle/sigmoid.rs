@@ -1,6 +1,6 @@
 //! Sigmoid outputs: a constant channel for the background, labels above a threshold, probabilities.
 
-use crate::bilinear::{BLEND, PROBABILITY, sizes, whole};
+use crate::bilinear::{ALIGNMENTS, BLEND, PROBABILITY, sizes, whole};
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose};
 use crate::{Case, Check, run};
@@ -44,10 +44,10 @@ fn a_constant_in_front_of_the_channels() {
 /// The label is the largest output above the threshold, within rounding, and the confidence its
 /// probability.
 fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
-    let Upsampling { size, align_corners, window, .. } = op.upsampling;
+    let Upsampling { size, alignment, window, .. } = op.upsampling;
     let threshold = f64::from(op.sigmoid.unwrap().probability());
     let threshold = (threshold / (1.0 - threshold)).ln();
-    let logits = oracle::resize(&Map::of(&x), (size.height, size.width), align_corners, window);
+    let logits = oracle::resize(&Map::of(&x), (size.height, size.width), alignment, window);
     let check: Check = Box::new(move |what, outputs| {
         let mut confidence = Vec::new();
         for (i, &label) in outputs[0].u32().iter().enumerate() {
@@ -88,10 +88,10 @@ fn probabilities_of_outputs_and_of_sets_of_classes() {
     for (i, c) in [2, 2, 3, 4, 5, 8, 9, 22].into_iter().enumerate() {
         let (shape, (h, w)) = sizes(&mut rng);
         let x = logits(&mut rng, shape.with_c(c));
-        let align_corners = i % 2 == 0;
-        let upsampling = whole((h, w), align_corners);
+        let alignment = ALIGNMENTS[i % 3];
+        let upsampling = whole((h, w), alignment);
         let op = UpsampleProbabilities { upsampling, weighted: false, sigmoid: true };
-        let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
+        let logits = oracle::resize(&Map::of(&x), (h, w), alignment, None);
         let largest = |pixel: &[f64], kept: &dyn Fn(usize) -> bool| {
             (1..c).filter(|&k| kept(k)).map(|k| sigmoid(pixel[k])).fold(0.0, f64::max)
         };

@@ -7,8 +7,8 @@ use atrous::engine::exec::{Device, Runner};
 use atrous::engine::graph::{ChannelView, Graph, ParamRef, ValueId};
 use atrous::engine::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
-    GlobalAvgPool, MaxPool, Mul, Op, Padding, Prepend, Preprocess, Resize, Softmax, Threshold,
-    UpsampleArgmax, UpsampleProbabilities, Upsampling,
+    GlobalAvgPool, MaxPool, Mul, Op, Padding, PixelAlignment, Prepend, Preprocess, Resize, Softmax,
+    Threshold, UpsampleArgmax, UpsampleProbabilities, Upsampling,
 };
 use atrous::engine::tensor::DType;
 use atrous::engine::{Data, Elements, Shape, Tensor, TensorType};
@@ -35,10 +35,14 @@ fn cases() -> Vec<Case> {
         ..Conv2d::square(1, 1, 1)
     };
     let wide = x.with_c(8);
-    let upsampling =
-        Upsampling { size: Size::new(8, 9), align_corners: false, window: None, rows: None };
+    let upsampling = Upsampling {
+        size: Size::new(8, 9),
+        alignment: PixelAlignment::HalfPixel,
+        window: None,
+        rows: None,
+    };
     let labels = |confidence| UpsampleArgmax {
-        upsampling: Upsampling { align_corners: true, ..upsampling },
+        upsampling: Upsampling { alignment: PixelAlignment::Corners, ..upsampling },
         confidence,
         sigmoid: None,
     };
@@ -65,7 +69,11 @@ fn cases() -> Vec<Case> {
         case(Add, 2, &[x, x]),
         case(Mul, 2, &[x, x.with_hw(1, 1)]),
         case(Concat, 3, &[x, y, wide]),
-        case(Resize { size: Size::new(11, 9), align_corners: false, window: None }, 1, &[x]),
+        case(
+            Resize { size: Size::new(11, 9), alignment: PixelAlignment::HalfPixel, window: None },
+            1,
+            &[x],
+        ),
         case(MaxPool::square(3, 2, 1), 1, &[x]),
         case(AvgPool::square(3, 2, 1), 1, &[x]),
         case(GlobalAvgPool, 1, &[x]),

@@ -17,9 +17,10 @@ use atrous::engine::ops::kernel::{
 use atrous::engine::ops::{
     Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm,
     BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
-    GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelLoss, Prepend,
-    Preprocess, PreprocessFrame, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, Style,
-    TemporalMean, Threshold, UpsampleArgmax, UpsampleProbabilities, Upsampling,
+    GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelAlignment,
+    PixelLoss, Prepend, Preprocess, PreprocessFrame, Resize, RunningStatistics, SegmentationLoss,
+    Sgd, Softmax, Style, TemporalMean, Threshold, UpsampleArgmax, UpsampleProbabilities,
+    Upsampling,
 };
 use atrous::engine::plan::Plan;
 use atrous::engine::tune::{CHAINS, multiply_add};
@@ -246,10 +247,10 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     // Inputs that begin inside a vec4, and inputs that do not.
     call(Arc::new(Concat), &[x, x.with_c(5), x.with_c(6)]);
     for (h, w) in [(76, 91), (7, 5)] {
-        for align_corners in [false, true] {
-            call(Arc::new(Resize { size: Size::new(w, h), align_corners, window: None }), &[x]);
+        for alignment in [PixelAlignment::HalfPixel, PixelAlignment::Corners] {
+            call(Arc::new(Resize { size: Size::new(w, h), alignment, window: None }), &[x]);
             let upsampling =
-                Upsampling { size: Size::new(w, h), align_corners, window: None, rows: None };
+                Upsampling { size: Size::new(w, h), alignment, window: None, rows: None };
             for confidence in [false, true] {
                 for sigmoid in [None, Some(Threshold::HALF)] {
                     call(Arc::new(UpsampleArgmax { upsampling, confidence, sigmoid }), &[x]);
@@ -297,7 +298,7 @@ fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
         vec![f32(logits), mean, f32(Shape::vector(4))],
     ));
     all.push((Arc::new(ClassCounts { classes: 21, rows: 7, columns: 9 }), vec![mean]));
-    let paint = Paint { classes: 21, align_corners: false, window: None };
+    let paint = Paint { classes: 21, alignment: PixelAlignment::HalfPixel, window: None };
     all.push((
         Arc::new(paint),
         vec![image, mean, TensorType::u32(Style::shape(21)), f32(Shape::new(1, 15, 20, 3))],

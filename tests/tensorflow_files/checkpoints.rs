@@ -33,7 +33,7 @@ fn archive(path: &Path, files: &BTreeMap<String, Vec<u8>>) {
 fn check(model: Model) {
     let expected = expected();
     let mut model = model.with_output_stride(8).unwrap();
-    model.config.head.as_mut().unwrap().aspp.rates = vec![2, 4, 6];
+    model.config_mut().unwrap().head.as_mut().unwrap().aspp.rates = vec![2, 4, 6];
     let result = logits(&model, &normalized(&expected["image.graph"]));
     let largest = difference(&result, &expected["graph"].data);
     assert!(largest <= 1e-3, "{largest}");
@@ -49,7 +49,7 @@ fn a_checkpoint_is_opened_by_its_index_prefix_or_data_file() {
         assert!(file.get("aspp0/weights/Momentum").is_some(), "{name}");
     }
     let model = Model::open(directory.path().join("model.ckpt")).unwrap();
-    assert_eq!(model.dialect.name(), "tensorflow");
+    assert_eq!(model.dialect_name(), "tensorflow");
     check(model);
 }
 

@@ -13,7 +13,7 @@ const TOLERANCE: f32 = 1e-3;
 fn a_frozen_graph_states_its_network() {
     let expected = expected();
     let model = Model::open(golden("graph.tar.gz")).unwrap();
-    let config = &model.config;
+    let config = model.config().unwrap();
     let head = config.head.as_ref().unwrap();
     assert_eq!((config.output_stride, config.norm), (8, Norm::Separate));
     assert_eq!((head.classes, head.align_corners), (3, true));
@@ -45,8 +45,8 @@ fn an_archive_says_what_was_used_of_it() {
 fn a_frozen_graph_of_any_size_states_its_network() {
     let expected = expected();
     let model = Model::open(golden("dynamic.tar.gz")).unwrap();
-    assert_eq!(model.config.output_stride, 16);
-    assert_eq!(model.config.head.as_ref().unwrap().aspp.rates, [1, 2, 3]);
+    assert_eq!(model.config().unwrap().output_stride, 16);
+    assert_eq!(model.config().unwrap().head.as_ref().unwrap().aspp.rates, [1, 2, 3]);
     let result = logits(&model, &normalized(&expected["image.dynamic"]));
     let largest = difference(&result, &expected["dynamic"].data);
     assert!(largest <= TOLERANCE, "{largest}");
@@ -70,14 +70,14 @@ fn check_lite(mode: &str) {
         assert!(filter < filters && value == kernel[input * outputs + filter], "{i}: {value}");
     }
     let model = Model::open(&path).unwrap();
-    assert_eq!(model.config.norm, Norm::Folded);
-    assert_eq!(model.config.output_stride, 8);
+    assert_eq!(model.config().unwrap().norm, Norm::Folded);
+    assert_eq!(model.config().unwrap().output_stride, 8);
     let result = logits(&model, &normalized(&expected["image.graph"]));
     let largest = difference(&result, &expected[&format!("lite.{mode}")].data);
     assert!(largest <= TOLERANCE, "{mode}: {largest}");
     let raw = unpack(&format!("lite_{mode}.tar.gz")).remove("model.tflite").unwrap();
     let raw = Model::from_bytes(raw, "model.tflite").unwrap();
-    assert_eq!(raw.config, model.config);
+    assert_eq!(raw.config().unwrap(), model.config().unwrap());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_graph_with_some_of_its_norms_folded_has_the_same_logits() {
     let notes = WeightFile::open(&path).unwrap().notes().join("\n");
     assert!(notes.contains("batch norms are folded"), "{notes}");
     let model = Model::open(&path).unwrap();
-    assert_eq!(model.config.norm, Norm::Separate);
+    assert_eq!(model.config().unwrap().norm, Norm::Separate);
     let result = logits(&model, &normalized(&expected["image.graph"]));
     let largest = difference(&result, &expected["graph"].data);
     assert!(largest <= TOLERANCE, "{largest}");

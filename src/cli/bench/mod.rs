@@ -126,7 +126,7 @@ impl Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
     let model = args.model()?;
-    let shape = Shape::images(usize::from(args.batch), args.size, model.config.input_channels);
+    let shape = Shape::images(usize::from(args.batch), args.size, model.network.input_channels());
     let device = Device::open(&args.device.device)?;
     if args.train {
         return train::run(args, &model, &device, shape);
@@ -164,12 +164,12 @@ fn measure(args: &Args, model: &Model, device: &Device, shape: Shape) -> Result<
     let (plan, cost) = (runner.plan(), runner.cost());
     let flops = |time: Duration| 2.0 * cost.multi_adds as f64 / time.as_secs_f64();
     Ok(Report {
-        network: model.config.backbone.title(),
+        network: model.network.title(),
         weights: crate::text::path(&model.path),
         device: device.to_string(),
         input: shape,
         output,
-        output_stride: model.config.output_stride,
+        output_stride: model.network.output_stride(),
         multi_adds: cost.multi_adds,
         first: First {
             graph_ms: ms(built),
@@ -190,7 +190,7 @@ fn measure(args: &Args, model: &Model, device: &Device, shape: Shape) -> Result<
 
 /// Returns the optimized network with one output, and the output's name.
 fn graph(args: &Args, model: &Model, shape: Shape) -> Result<(Graph, String)> {
-    let head = model.config.head.is_some();
+    let head = model.network.labeling().is_some();
     let outputs = Outputs {
         labels: head && args.compute == Output::Labels,
         logits_full: head && args.compute == Output::LogitsFull,

@@ -1,6 +1,6 @@
 //! The measurements as text and JSON.
 
-use crate::cli::format::{mib, table};
+use crate::cli::format::{mib, stride, table};
 use crate::exec::{NodeTime, Times};
 use crate::tensor::Shape;
 use std::time::Duration;
@@ -14,7 +14,8 @@ pub(super) struct Report {
     pub input: Shape,
     /// Name of the computed output.
     pub output: String,
-    pub output_stride: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_stride: Option<usize>,
     /// Multi-Adds of one run, over all images of the batch.
     pub multi_adds: u64,
     pub first: First,
@@ -104,10 +105,7 @@ impl Report {
         let rows = [
             (
                 "network",
-                format!(
-                    "{}, output stride {} ({})",
-                    self.network, self.output_stride, self.weights
-                ),
+                format!("{}{} ({})", self.network, stride(self.output_stride), self.weights),
             ),
             ("input", format!("{} to `{}`", self.input, self.output)),
             (

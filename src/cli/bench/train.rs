@@ -55,16 +55,16 @@ struct Operation {
 }
 
 pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> Result<()> {
-    let Some(classes) = model.config.classes() else {
+    let Some(classes) = model.network.classes() else {
         return Err(error!(Usage, "a backbone without a head has no classes to train")
             .advice("name a network with a head"));
     };
+    let config = model.config()?;
     if !args.json {
         say(&format!("device: {device}"));
     }
     let start = Instant::now();
-    let mut trainer =
-        Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
+    let mut trainer = Trainer::new(device, config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
     let (images, labels) = (image(shape)?, labels(shape, classes)?);
     let batch = BatchRef { images: &images, labels: &labels, names: &[] };
@@ -82,18 +82,18 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
     let (nodes, cost) = (rows(&timed), trainer.cost());
     let of_nodes: f64 = nodes.iter().map(|n| n.ms).sum();
     let report = Report {
-        network: model.config.backbone.title(),
+        network: model.network.title(),
         weights: crate::text::path(&model.path),
         device: device.to_string(),
         input: shape,
-        output_stride: model.config.output_stride,
+        output_stride: config.output_stride,
         recompute: args.recompute,
         multi_adds: cost.multi_adds,
         ready_ms: ms(ready),
         first_ms: ms(first),
         images_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: 2.0 * cost.multi_adds as f64 / warm.median().as_secs_f64() / 1e9,
-        need: Trainer::estimate_memory(&trainer.device(), &model.config, trainer.options())?,
+        need: Trainer::estimate_memory(&trainer.device(), config, trainer.options())?,
         update_ms: if nodes.is_empty() { 0.0 } else { (ms(warm.median()) - of_nodes).max(0.0) },
         warm: Warm::new(&warm),
         operations: operations(&nodes),

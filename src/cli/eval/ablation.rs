@@ -40,7 +40,8 @@ struct Row {
 pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
     let options = args.options();
     let scales = if args.scales.is_empty() { SCALES.to_vec() } else { options.scales.clone() };
-    let decoder = model.config.head.as_ref().is_some_and(|h| matches!(h.decoder, Decoder::Plus(_)));
+    let decoder =
+        model.config()?.head.as_ref().is_some_and(|h| matches!(h.decoder, Decoder::Plus(_)));
     // Networks of both strides share the weights.
     let mut rows = Vec::new();
     for (output_stride, multi_scale, flip) in ROWS {

@@ -1,6 +1,6 @@
 //! The report of `atrous eval` as text and JSON.
 
-use super::super::format::{table, thousands};
+use super::super::format::{stride, table, thousands};
 use super::{Args, Outcome, Subject};
 use crate::eval::{Band, PredictOptions, Scores, TrimapAround};
 use crate::files::json_path;
@@ -18,7 +18,8 @@ pub(super) struct Report<'a> {
     device: String,
     /// `native`, a long side, or width x height.
     size: String,
-    output_stride: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_stride: Option<usize>,
     scales: &'a [f64],
     flip: bool,
     /// Width and height of the windows, and the distances between them.
@@ -51,7 +52,7 @@ impl<'a> Report<'a> {
             images: subject.pairs.len(),
             device: segmenter.device().to_string(),
             size: options.size.unwrap_or_else(|| segmenter.default_size()).to_string(),
-            output_stride: segmenter.model().config.output_stride,
+            output_stride: segmenter.model().network.output_stride(),
             scales: &options.scales,
             flip: options.flip,
             window: options.window.map(|w| [w.size.width, w.size.height, w.stride.x, w.stride.y]),
@@ -96,7 +97,7 @@ impl<'a> Report<'a> {
             text += &table(&rows, &[0, 1, 2, 3]);
         }
         let scales: Vec<String> = self.scales.iter().map(f64::to_string).collect();
-        let mut settings = format!("size {}, output stride {}", self.size, self.output_stride);
+        let mut settings = format!("size {}{}", self.size, stride(self.output_stride));
         if scales != ["1"] {
             settings += &format!(", scales {}", scales.join(" "));
         }

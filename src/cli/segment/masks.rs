@@ -30,12 +30,12 @@ pub(super) struct MaskFile {
 impl ClassMasks {
     /// Allocates the masks, if the network has several sigmoid outputs and masks were asked for.
     pub(super) fn create(args: &Args, tools: &Tools, size: Size) -> Result<Option<Self>> {
-        let head = tools.segmenter.model().config.head.as_ref();
-        let head = head.filter(|head| head.is_multi_label() && args.style == Style::Mask);
-        let Some(head) = head else { return Ok(None) };
+        let labeling = tools.segmenter.model().network.labeling();
+        let labeling = labeling.filter(|l| l.is_multi_label() && args.style == Style::Mask);
+        let Some(labeling) = labeling else { return Ok(None) };
         let plane = || filled(0, size.pixels(), "the masks of all classes");
-        let planes = (0..head.channels()).map(|_| plane()).collect::<Result<_>>()?;
-        Ok(Some(Self { size, threshold: head.threshold.probability(), planes }))
+        let planes = (0..labeling.channels()).map(|_| plane()).collect::<Result<_>>()?;
+        Ok(Some(Self { size, threshold: labeling.threshold.probability(), planes }))
     }
 
     /// Adds some rows.

@@ -191,17 +191,16 @@ impl Tools {
     fn open(args: &Args) -> Result<Self> {
         let model = args.model.open()?;
         let table = class_table(args, model.class_table())?;
-        let keep = kept_classes(args, &table, model.config.classes().unwrap_or(0))?;
+        let keep = kept_classes(args, &table, model.network.classes().unwrap_or(0))?;
         let tuning = args.device.tuning(args.quiet || args.json);
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
         let device = segmenter.device().to_string();
         let model = segmenter.model();
         log::info!(
-            "network: {} with {} classes, output stride {}, dialect {}",
-            model.config.backbone.title(),
-            model.config.classes().unwrap_or(0),
-            model.config.output_stride,
-            model.dialect
+            "network: {} with {} classes, {}",
+            model.network.title(),
+            model.network.classes().unwrap_or(0),
+            model.dialect_name()
         );
         if !args.quiet && !args.json {
             say(&format!("device: {device}"));

@@ -189,7 +189,7 @@ fn create(
     bar: &ProgressBar,
 ) -> Result<ProbabilityFile> {
     let path = job.output.with_extension("probabilities.safetensors");
-    let classes = tools.segmenter.model().config.classes().unwrap_or(0);
+    let classes = tools.segmenter.model().network.classes().unwrap_or(0);
     super::write::make_directory(&job.output)?;
     let file = ProbabilityFile::create(path, classes, image.size())?;
     if !args.quiet && !args.json {

@@ -2,6 +2,7 @@
 
 use crate::error::{Result, error};
 use crate::geometry::{Size, Spacing, rows_first};
+use crate::models::Labeling;
 use crate::models::conventions::{ConvKind, LowLevel};
 use crate::ops::Threshold;
 use serde::{Deserialize, Serialize};
@@ -55,23 +56,20 @@ impl Head {
         head
     }
 
+    /// Returns how labels follow from the outputs.
+    pub fn labeling(&self) -> Labeling {
+        let &Self { classes, activation, threshold, align_corners, .. } = self;
+        Labeling { classes, activation, threshold, alignment: align_corners.into() }
+    }
+
     /// Returns the number of outputs of the classifier, the channels of `logits`.
     pub fn channels(&self) -> usize {
-        match self.activation {
-            OutputActivation::Softmax => self.classes,
-            OutputActivation::Sigmoid => self.classes.saturating_sub(1),
-        }
+        self.labeling().channels()
     }
 
     /// Returns the threshold of sigmoid outputs, `None` for a softmax.
     pub fn sigmoid(&self) -> Option<Threshold> {
-        (self.activation == OutputActivation::Sigmoid).then_some(self.threshold)
-    }
-
-    /// Returns whether each class has a mask of its own, so that several can hold for a pixel: a
-    /// sigmoid over more than one output.
-    pub fn is_multi_label(&self) -> bool {
-        self.activation == OutputActivation::Sigmoid && self.channels() > 1
+        self.labeling().sigmoid()
     }
 
     /// Interprets the classifier's outputs in another way. A sigmoid adds the class `background`

@@ -8,7 +8,7 @@ pub use style::{Background, Effect, Style};
 use super::preprocess_frame::colors;
 use crate::error::{Result, error};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Operand};
-use crate::ops::{Op, ResampleWindow, Signature, bilinear};
+use crate::ops::{Op, PixelAlignment, ResampleWindow, Signature, bilinear};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
 use rayon::prelude::*;
 use style::{APART, COLOR, CUT_OUT, FRAME, MASK, STEEP, StyleRows};
@@ -17,15 +17,14 @@ use style::{APART, COLOR, CUT_OUT, FRAME, MASK, STEEP, StyleRows};
 /// [`Style`], and background images `behind`, f32 `[N, h', w', 3]` of 0 to 255, to painted, opaque
 /// frames u32 `[N, H, W, 1]`.
 ///
-/// Scores are interpolated as by [`super::UpsampleArgmax`]. Background images are interpolated in
-/// the same way, without `align_corners`.
+/// Scores are interpolated as by [`super::UpsampleArgmax`], background images between pixels with
+/// centers at halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
     /// Number of score channels that are classes.
     pub classes: usize,
-    /// Whether the interpolation of the scores aligns the centers of the corner pixels instead of
-    /// the corners of the image.
-    pub align_corners: bool,
+    /// How the pixels of the frame map to the scores.
+    pub alignment: PixelAlignment,
     /// Region of the scores that the frame covers, if not all of them.
     pub window: Option<ResampleWindow>,
 }
@@ -39,8 +38,8 @@ impl Paint {
     fn grids(&self, to: Shape, scores: Shape, behind: Shape) -> Grids {
         let size = to.size();
         Grids {
-            scores: bilinear::Grid::new(scores, size, self.align_corners, self.window),
-            behind: bilinear::Grid::new(behind, size, false, None),
+            scores: bilinear::Grid::new(scores, size, self.alignment, self.window),
+            behind: bilinear::Grid::new(behind, size, PixelAlignment::HalfPixel, None),
         }
     }
 }
@@ -63,13 +62,8 @@ impl Op for Paint {
     }
 
     fn attributes(&self) -> String {
-        let flag = |on, text| if on { text } else { "" };
-        format!(
-            "{}{}{}",
-            self.classes,
-            flag(self.align_corners, " align_corners"),
-            flag(self.window.is_some(), " window")
-        )
+        let window = if self.window.is_some() { " window" } else { "" };
+        format!("{}{}{window}", self.classes, self.alignment.attribute())
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {

@@ -84,11 +84,11 @@ impl Op for UpsampleArgmax {
     }
 
     fn onnx(&self, form: &mut OnnxForm) -> Result<()> {
-        let Upsampling { window, rows, align_corners, .. } = self.upsampling;
+        let Upsampling { window, rows, alignment, .. } = self.upsampling;
         if window.is_some() || rows.is_some() || self.confidence {
             return form.refuse("a part of the labels, or their confidence,");
         }
-        let mut logits = form.resized(0, align_corners);
+        let mut logits = form.resized(0, alignment.onnx_mode());
         if let Some(threshold) = self.sigmoid.filter(|threshold| !threshold.is_half()) {
             let mut values = vec![0.0; form.shape(0).c];
             values[0] = threshold.logit();

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::ops::bilinear::{self, Grid, ResampleWindow, Rows, Tap};
+use crate::ops::bilinear::{self, Grid, PixelAlignment, ResampleWindow, Rows, Tap};
 use crate::ops::kernel::{Dispatch, KernelContext};
 use crate::tensor::{Shape, Tensor, TensorType};
 
@@ -12,8 +12,8 @@ use crate::tensor::{Shape, Tensor, TensorType};
 pub struct Upsampling {
     /// Size of the whole output.
     pub size: Size,
-    /// Whether to align the centers of the corner pixels instead of the corners of the image.
-    pub align_corners: bool,
+    /// How the pixels of the output map to those of the source.
+    pub alignment: PixelAlignment,
     /// Region of the source to resample, if not all of it.
     pub window: Option<ResampleWindow>,
     /// Rows of the output to compute, if not all of them; the output then has only these rows.
@@ -23,12 +23,11 @@ pub struct Upsampling {
 impl Upsampling {
     /// Returns the attributes in short form: `513x513 align_corners window rows 64..128`.
     pub(super) fn attributes(&self) -> String {
-        let flag = |on, text| if on { text } else { "" };
-        let (corners, window) =
-            (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
+        let alignment = self.alignment.attribute();
+        let window = if self.window.is_some() { " window" } else { "" };
         let rows = bilinear::rows_attribute(self.rows);
         let Size { width, height } = self.size;
-        format!("{height}x{width}{corners}{window}{rows}")
+        format!("{height}x{width}{alignment}{window}{rows}")
     }
 
     /// Returns the shape of the upsampled logits.
@@ -40,7 +39,7 @@ impl Upsampling {
     }
 
     fn grid(&self, from: Shape) -> Grid {
-        Grid::new(from, self.size, self.align_corners, self.window).rows(self.rows)
+        Grid::new(from, self.size, self.alignment, self.window).rows(self.rows)
     }
 
     /// Returns the interpolation of `x` for the CPU function.

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Backward, OnnxForm, Scope, ValueId};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
-use crate::ops::{ChannelSum, Op, ResampleWindow, ResizeGrad, Signature, bilinear};
+use crate::ops::{ChannelSum, Op, PixelAlignment, ResampleWindow, ResizeGrad, Signature, bilinear};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
@@ -13,8 +13,8 @@ use rayon::prelude::*;
 pub struct Resize {
     /// Size of the output.
     pub size: Size,
-    /// Whether to align the centers of the corner pixels instead of the corners of the image.
-    pub align_corners: bool,
+    /// How the pixels of the output map to those of the source.
+    pub alignment: PixelAlignment,
     /// Region of the source to resample, if not all of it.
     pub window: Option<ResampleWindow>,
 }
@@ -32,11 +32,10 @@ impl Op for Resize {
     }
 
     fn attributes(&self) -> String {
-        let flag = |on, text| if on { text } else { "" };
-        let (corners, window) =
-            (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
+        let alignment = self.alignment.attribute();
+        let window = if self.window.is_some() { " window" } else { "" };
         let Size { width, height } = self.size;
-        format!("{height}x{width}{corners}{window}")
+        format!("{height}x{width}{alignment}{window}")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -46,7 +45,7 @@ impl Op for Resize {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].f32(), inputs[0].shape());
         let (row, c) = (from.w * from.c, from.c);
-        let grid = bilinear::Grid::new(from, self.size, self.align_corners, self.window);
+        let grid = bilinear::Grid::new(from, self.size, self.alignment, self.window);
         let Size { width, height } = self.size;
         let columns = grid.x.taps(width);
         outputs[0].f32_mut().par_chunks_mut(width * c).enumerate().for_each_init(
@@ -71,7 +70,7 @@ impl Op for Resize {
         if self.window.is_some() {
             return form.refuse("resampling a region");
         }
-        let resized = form.resized(0, self.align_corners);
+        let resized = form.resized(0, self.alignment.onnx_mode());
         form.output("Identity", vec![resized], Vec::new());
         Ok(())
     }
@@ -91,7 +90,7 @@ impl Op for Resize {
             .layout("x", x)
             .layout("y", y)
             .threads(to.positions() * to.c4());
-        let grid = bilinear::Grid::new(from, to.size(), self.align_corners, self.window);
+        let grid = bilinear::Grid::new(from, to.size(), self.alignment, self.window);
         if !grid.fits_u32() {
             return Vec::new();
         }
@@ -122,9 +121,9 @@ impl Scope<'_> {
         name: &str,
         x: ValueId,
         size: Size,
-        align_corners: bool,
+        alignment: impl Into<PixelAlignment>,
     ) -> Result<ValueId> {
-        let resize = Resize { size, align_corners, window: None };
+        let resize = Resize { size, alignment: alignment.into(), window: None };
         if resize.is_identity(self.shape(x)) { Ok(x) } else { self.op(name, resize, &[x]) }
     }
 }

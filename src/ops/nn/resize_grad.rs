@@ -18,8 +18,8 @@ pub struct ResizeGrad {
 
 impl ResizeGrad {
     fn grid(&self, c: usize) -> bilinear::Grid {
-        let Resize { size, align_corners, window } = self.resize;
-        bilinear::Grid::new(Shape::images(1, self.size, c), size, align_corners, window)
+        let Resize { size, alignment, window } = self.resize;
+        bilinear::Grid::new(Shape::images(1, self.size, c), size, alignment, window)
     }
 }
 

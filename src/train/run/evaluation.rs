@@ -60,7 +60,7 @@ impl Run {
             self.progress.best = Some(BestScore { mean_iou: miou, step });
             let model = segmenter.model();
             let card = self.card(Some(&scores));
-            let (config, weights) = (&model.config, &model.weights);
+            let (config, weights) = (model.config()?, &model.weights);
             checkpoint::write_weights(&self.directory.best(), config, weights, &card)?;
         }
         if confusion.pixels() == 0 {

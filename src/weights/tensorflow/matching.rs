@@ -253,7 +253,7 @@ impl<'a> Matching<'a> {
             }
             Kind::Concat => node.op.is::<Concat>() && layer.inputs == inputs,
             Kind::Resize { align_corners } => node.op.downcast_ref::<Resize>().is_some_and(|op| {
-                align_corners.is_none_or(|align_corners| op.align_corners == align_corners)
+                align_corners.is_none_or(|align_corners| op.alignment == align_corners.into())
             }),
             Kind::Pool { max, window } => is_pool(node, *max, window),
             Kind::GlobalAvgPool => {

@@ -136,7 +136,7 @@ impl SegmentationLoss {
     }
 
     fn grid(&self, from: Shape, to: Shape) -> bilinear::Grid {
-        bilinear::Grid::new(from, to.size(), self.align_corners, None)
+        bilinear::Grid::new(from, to.size(), self.align_corners.into(), None)
     }
 }
 

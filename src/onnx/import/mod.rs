@@ -1,0 +1,259 @@
+//! Reading ONNX files: their graphs become graphs of this crate's operations.
+//!
+//! 1. [`read`] decodes the messages of a file, within limits, and [`definition`] finds the part
+//!    between the image and the scores in it.
+//! 2. [`emit`] adds this crate's operations node by node, for one size of the image. What does not
+//!    depend on the image, such as the sizes that exported graphs compute, is a [`constant`] that
+//!    [`evaluate`] computes. Transposing and reshaping only change what the axes mean ([`value`]).
+//! 3. [`scores`] leaves what follows the scores to the pipeline.
+//!
+//! The first time, at a size that the graph takes, the weights are read; later graphs only name
+//! them.
+
+mod arithmetic;
+mod attributes;
+mod axes;
+mod constant;
+mod definition;
+mod emit;
+mod evaluate;
+mod indexing;
+mod input;
+mod layers;
+mod network;
+mod operators;
+mod pools;
+mod read;
+mod resize;
+mod scores;
+mod value;
+
+pub use network::OnnxNetwork;
+pub(crate) use read::looks_like;
+
+use crate::error::{Result, error};
+use crate::files::{open_regular, read_bytes};
+use crate::geometry::Size;
+use crate::graph::{Graph, Weights};
+use crate::models::{
+    BACKGROUND, CONFIG_KEY, Config, Labeling, ModelCard, OutputActivation, Preprocessing,
+};
+use crate::ops::{PixelAlignment, Threshold};
+use crate::tensor::{Shape, TensorType};
+use crate::weights::dialects::ReadOptions;
+use crate::weights::statements::{Normalization, Property, Setting, StatedBy};
+use definition::Definition;
+use emit::Params;
+use input::Expected;
+use read::OnnxFile;
+use scores::Scores;
+use std::io::Read;
+use std::path::Path;
+
+/// Files are limited by the format to 2 GiB; weights in other files come on top.
+const MAX_FILE: u64 = 2 << 30;
+/// Sizes of which a graph takes at least one: odd multiples of a number that the sides of images may
+/// have to be multiples of.
+const PROBES: [(usize, Size); 5] = [
+    (1, Size::new(323, 229)),
+    (8, Size::new(328, 232)),
+    (16, Size::new(336, 240)),
+    (32, Size::new(352, 288)),
+    (64, Size::new(448, 320)),
+];
+
+/// A network read from a file.
+#[derive(Debug)]
+pub struct OnnxModel {
+    /// The network.
+    pub network: OnnxNetwork,
+    /// Its parameters, by the names of the nodes that use them.
+    pub weights: Weights,
+    /// Properties that the file does not state, and where they come from.
+    pub settings: Vec<Setting>,
+    /// Where the network comes from, if the file states it.
+    pub card: Option<ModelCard>,
+    /// What a person should know about how the file was read, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Returns whether a file is an ONNX model, by its first bytes.
+///
+/// # Errors
+/// Returns an error if it cannot be read.
+pub fn is_onnx(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    let file = open_regular(path, "a weight file")?;
+    let read = file.take(16).read_to_end(&mut head);
+    read.map_err(|e| crate::Error::io(path, "could not be read", e))?;
+    Ok(looks_like(&head))
+}
+
+/// Reads an ONNX file, and the files with weights that it names.
+///
+/// # Errors
+/// Returns an error if the file is damaged, if operators are not supported (all of them are listed),
+/// or if it is no segmentation network.
+pub fn open(path: &Path, options: &ReadOptions) -> Result<OnnxModel> {
+    let bytes = read_bytes(path, "an ONNX file", MAX_FILE)?;
+    let file = read::parse(bytes.into(), Some(path));
+    file.and_then(|file| import(&file, options)).map_err(|e| e.file(path))
+}
+
+/// Like [`open`], for a file in memory.
+///
+/// # Errors
+/// As for [`open`], or if weights are in another file.
+pub fn from_bytes(bytes: Vec<u8>, options: &ReadOptions) -> Result<OnnxModel> {
+    import(&read::parse(bytes.into(), None)?, options)
+}
+
+fn import(file: &OnnxFile, options: &ReadOptions) -> Result<OnnxModel> {
+    refuse_statements(options)?;
+    let definition = Definition::new(file)?;
+    let mut notes = Vec::new();
+    if let [used, ignored @ ..] = &file.outputs[..]
+        && !ignored.is_empty()
+    {
+        let name = crate::text::excerpt(used);
+        notes.push(format!("the file has {} outputs; `{name}` is used", file.outputs.len()));
+    }
+    let config = file.metadata.get(CONFIG_KEY).and_then(|json| Config::from_json(json).ok());
+    let first = first_graph(file, &definition)?;
+    let Scores { activation, alignment, enlarges_probabilities, .. } = first.scores;
+    if enlarges_probabilities {
+        notes.push(
+            "the file enlarges probabilities, here scores are enlarged: edges can differ by a pixel"
+                .to_owned(),
+        );
+    }
+    let mut settings = Vec::new();
+    let (activation, stated_by) = match (options.statements.activation, activation) {
+        (Some(stated), _) => (stated, StatedBy::Option),
+        (None, Some(found)) => (found, StatedBy::WeightFile),
+        (None, None) => match config.as_ref().and_then(|config| config.head.as_ref()) {
+            Some(head) => (head.activation, StatedBy::WeightFile),
+            None if first.channels == 1 => (OutputActivation::Sigmoid, StatedBy::Assumed),
+            None => (OutputActivation::Softmax, StatedBy::Assumed),
+        },
+    };
+    if activation == OutputActivation::Softmax && first.channels == 1 {
+        return Err(error!(Usage, "the network has one output, whose softmax is 1 at every pixel"));
+    }
+    let value = match activation {
+        OutputActivation::Softmax => "softmax",
+        OutputActivation::Sigmoid => "sigmoid",
+    };
+    settings.push(Setting { property: Property::Activation, value: value.to_owned(), stated_by });
+    let (preprocess, stated_by) = preprocessing(file, &definition, config.as_ref(), options);
+    let value = Normalization::of(&preprocess).to_string();
+    if stated_by == StatedBy::Assumed {
+        notes.push(format!("assuming preprocessing {value}; --preprocess states another one"));
+    }
+    settings.push(Setting { property: Property::Preprocess, value, stated_by });
+    let is_sigmoid = activation == OutputActivation::Sigmoid;
+    let labeling = Labeling {
+        classes: first.channels + usize::from(is_sigmoid),
+        activation,
+        threshold: Threshold::HALF,
+        alignment: alignment.unwrap_or(PixelAlignment::HalfPixel),
+    };
+    let mut network = OnnxNetwork {
+        definition,
+        producer: file.producer.clone(),
+        labeling,
+        class_names: Vec::new(),
+        class_colors: Vec::new(),
+        preprocess,
+        multiple: first.multiple,
+    };
+    if let Some(head) = config.and_then(|config| config.head)
+        && head.classes == labeling.classes
+    {
+        network.labeling.threshold = head.threshold;
+        (network.class_names, network.class_colors) = (head.class_names, head.class_colors);
+    } else if is_sigmoid && first.channels == 1 {
+        network.class_names = vec![BACKGROUND.to_owned(), "foreground".to_owned()];
+    }
+    if let Some(expected) = options.classes.filter(|&expected| expected != labeling.classes) {
+        let classes = labeling.classes;
+        return Err(error!(Weights, "expected {expected} classes, the network has {classes}"));
+    }
+    let card = ModelCard::from_metadata(&file.metadata);
+    Ok(OnnxModel { network, weights: first.weights, settings, card, notes })
+}
+
+/// Refuses options about what the graph itself states.
+fn refuse_statements(options: &ReadOptions) -> Result<()> {
+    let graph = options
+        .statements
+        .properties()
+        .into_iter()
+        .find(|property| !matches!(property, Property::Preprocess | Property::Activation));
+    let option = match (graph, &options.dialect, &options.prefix) {
+        (Some(property), _, _) => property.option(),
+        (None, Some(_), _) => "--dialect",
+        (None, None, Some(_)) => "--prefix",
+        (None, None, None) => return Ok(()),
+    };
+    Err(error!(Usage, "`{option}` has no effect on an ONNX file, whose graph states the network"))
+}
+
+/// The graph that the weights were read with.
+struct First {
+    scores: Scores,
+    /// Channels of the scores.
+    channels: usize,
+    multiple: usize,
+    weights: Weights,
+}
+
+/// Builds the graph at a size that it takes, and reads the weights.
+fn first_graph(file: &OnnxFile, definition: &Definition) -> Result<First> {
+    let candidates: Vec<(usize, Size)> = match definition.input.size {
+        Some(size) => vec![(1, size)],
+        None => PROBES.to_vec(),
+    };
+    let mut result = Err(error!(Weights, "the graph takes no image"));
+    for (multiple, size) in candidates {
+        let mut weights = Weights::new();
+        let mut graph = Graph::new();
+        let shape = Shape::images(1, size, definition.input.channels);
+        let x = graph.input("input", TensorType::f32(shape));
+        let params = Params::Read { file, weights: &mut weights };
+        result = network::emit(definition, graph, x, size, params).map(|(graph, scores)| {
+            let channels = graph.shape(scores.id).c;
+            First { scores, channels, multiple, weights }
+        });
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+/// Returns the preprocessing, and where it comes from.
+fn preprocessing(
+    file: &OnnxFile,
+    definition: &Definition,
+    config: Option<&Config>,
+    options: &ReadOptions,
+) -> (Preprocessing, StatedBy) {
+    if let Some(Normalization { mean, std }) = options.statements.preprocess {
+        return (Preprocessing { mean, std, ..Preprocessing::IMAGENET }, StatedBy::Option);
+    }
+    let expected = Expected::of(definition);
+    if let Some(preprocess) = expected.preprocessing() {
+        return (preprocess, StatedBy::WeightFile);
+    }
+    if let Some(config) = config {
+        return (config.preprocess, StatedBy::WeightFile);
+    }
+    // TensorFlow's networks take values from -1 to 1.
+    let assumed = if file.producer.starts_with("tf2onnx") {
+        Preprocessing { size: None, ..Preprocessing::SYMMETRIC_513 }
+    } else {
+        Preprocessing::IMAGENET
+    };
+    (assumed, StatedBy::Assumed)
+}
