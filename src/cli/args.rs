@@ -250,8 +250,13 @@ pub(super) fn preset_size(model: &Model) -> Option<String> {
         SizeRule::LongSide(n) => format!("{n} on the long side, padded to a square"),
         exact => exact.to_string(),
     };
+    if let SizeRule::Multiple(n) = model.default_size() {
+        return Some(format!(
+            "size: the image's own, padded to multiples of {n}, which the file's graph needs"
+        ));
+    }
     let whose = match model.dialect {
-        None => "the file's graph takes no others".to_owned(),
+        None => return Some(format!("size: {size}, which the file's graph fixes")),
         Some(dialect) if dialect == NATIVE => "the preset in the weights".to_owned(),
         Some(dialect) => format!("{}'s preset", dialect.title()),
     };

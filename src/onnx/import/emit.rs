@@ -7,7 +7,7 @@ use super::operators::{self, Operator};
 use super::read::OnnxFile;
 use super::value::{Axis, Map, Pending, Value};
 use super::{constant, evaluate};
-use crate::error::{Error, Result, error};
+use crate::error::{Error, ErrorKind, Result, error};
 use crate::graph::{Graph, Op, ParamInfo, ParamRef, Part, Role, ValueId, Weights};
 use crate::ops::{Activate, Activation, Resize, Softmax};
 use crate::tensor::{Shape, Tensor};
@@ -63,8 +63,12 @@ impl<'n> Emitter<'n> {
         let definition = self.definition;
         for (index, node) in definition.nodes.iter().enumerate() {
             self.at = index;
-            let address = |e: Error| {
-                e.at(format!("node `{}` ({})", definition.names[index], excerpt(&node.op_type)))
+            // Errors of this crate's operations name the node already.
+            let address = |e: Error| match e.kind() {
+                ErrorKind::Graph => e,
+                _ => {
+                    e.at(format!("node `{}` ({})", definition.names[index], excerpt(&node.op_type)))
+                }
             };
             let outputs = self.node(node).map_err(address)?;
             for (name, value) in node.output.iter().zip(outputs) {

@@ -214,19 +214,24 @@ fn first_graph(file: &OnnxFile, definition: &Definition) -> Result<First> {
         Some(size) => vec![(1, size)],
         None => PROBES.to_vec(),
     };
-    let mut result = Err(error!(Weights, "the graph takes no image"));
+    let mut result: Result<First> = Err(error!(Weights, "the graph takes no image"));
     for (multiple, size) in candidates {
         let mut weights = Weights::new();
         let mut graph = Graph::new();
         let shape = Shape::images(1, size, definition.input.channels);
         let x = graph.input("input", TensorType::f32(shape));
         let params = Params::Read { file, weights: &mut weights };
-        result = network::emit(definition, graph, x, size, params).map(|(graph, scores)| {
-            let channels = graph.shape(scores.id).c;
-            First { scores, channels, multiple, weights }
+        let built = network::emit(definition, graph, x, size, params).map(|(graph, scores)| {
+            let shape = graph.shape(scores.id);
+            let is_full = scores.alignment.is_some() || shape.size() == size;
+            (First { scores, channels: shape.c, multiple, weights }, is_full)
         });
-        if result.is_ok() {
-            break;
+        match built {
+            // Sizes at which the output has the size of the image are those that it is made for.
+            Ok((first, true)) => return Ok(first),
+            Ok((first, false)) if result.is_err() => result = Ok(first),
+            Err(e) if result.is_err() => result = Err(e),
+            _ => {}
         }
     }
     result
