@@ -5,6 +5,7 @@ use super::console::{print, print_json};
 use super::format::table;
 use super::{infer, tensors};
 use crate::error::{Result, error};
+use crate::models::Outputs;
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
 use std::path::PathBuf;
@@ -72,13 +73,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     names.retain(|n| n != "logits" && n != "logits_full");
     let computed = infer::activations(&model, &input, &names, &args.device)?;
-    let in_order = model.network(
-        input.shape(),
-        &crate::models::Outputs {
-            logits_full: model.network.labeling().is_some(),
-            ..Default::default()
-        },
-    )?;
+    let logits_full = model.network.labeling().is_some();
+    let outputs = Outputs { logits_full, ..Outputs::default() };
+    let in_order = model.network(input.shape(), &outputs)?;
     let position = |name: &str| {
         let value = in_order.stages.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
         let value = value.or_else(|| in_order.graph.find_node(name).map(|n| n.outputs[0]));

@@ -4,6 +4,7 @@
 use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::graph::{Graph, OnnxAttribute, OnnxConstant, OnnxElements, OnnxNode, ValueId};
+use crate::ops::Preprocess;
 use crate::tensor::DType;
 use std::collections::HashSet;
 
@@ -28,7 +29,9 @@ impl<'g> Sizes<'g> {
         let sizes = Self { graphs, written: HashSet::new() };
         for (a, b) in graphs[0].nodes().iter().zip(graphs[1].nodes()) {
             let resized = sizes.size_of(a.outputs[0]) != sizes.size_of(a.inputs[0]);
-            let follows = resized && sizes.like(a.outputs[0]).is_some();
+            // An image that is not padded has the size of the input.
+            let unpadded = !resized && a.op.is::<Preprocess>();
+            let follows = unpadded || resized && sizes.like(a.outputs[0]).is_some();
             if !follows && format!("{:?}", a.op) != format!("{:?}", b.op) {
                 return Err(error!(
                     Graph,

@@ -21,6 +21,7 @@ warnings.filterwarnings("ignore")
 OUT = Path(__file__).parent / "onnx"
 RNG = np.random.default_rng(11)
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+MADE_WITH = {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__}
 
 
 # ---------------------------------------------------------------- operators
@@ -272,7 +273,7 @@ def main():
         x = values(*dims, low=-2, high=2)
         tensors[f"{name}.model"] = np.frombuffer(made.SerializeToString(), np.uint8)
         tensors[f"{name}.input"], tensors[f"{name}.output"] = x, run(made, x)
-    (OUT / "operators.safetensors").write_bytes(save(tensors))
+    (OUT / "operators.safetensors").write_bytes(save(tensors, MADE_WITH))
 
     files = {}
     for name, network, opset in networks():
@@ -284,7 +285,7 @@ def main():
         files[f"{name}.onnx"] = bare.SerializeToString()
         files[f"{name}.txt"] = "\n".join(listed).encode()
         # Every third row and column.
-        files[f"{name}.safetensors"] = save({"output": np.ascontiguousarray(y[..., ::3, ::3])})
+        files[f"{name}.safetensors"] = save({"output": np.ascontiguousarray(y[..., ::3, ::3])}, MADE_WITH)
         print(name, y.shape, y.std(), len(files[f"{name}.onnx"]))
     with tarfile.open(OUT / "networks.tar.gz", "w:gz", compresslevel=9) as archive:
         for name, data in files.items():

@@ -3,7 +3,7 @@
 
 use crate::support::Rng;
 use crate::{golden, memory, seeded};
-use atrous::engine::models::{Backbone, Config, PaperHead, random_weights};
+use atrous::engine::models::{Backbone, Config, random_weights};
 use atrous::engine::onnx::{OnnxOptions, export};
 use atrous::{Model, Size};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -301,8 +301,8 @@ fn hostile_structures_are_refused() {
 
 #[test]
 fn files_with_changed_bytes_are_refused_or_read() {
-    let config = Config::paper(Backbone::named("mobilenet_v2_0.1").unwrap(), PaperHead::Phone, 3);
-    let config = config.unwrap();
+    let backbone = Backbone::named("mobilenet_v2_0.1").unwrap();
+    let config = Config::deeplab_v3plus(backbone, 3);
     let options = OnnxOptions::default();
     let own = export(&config, &random_weights(&config, 1).unwrap(), &options).unwrap();
     let (_, tensors) = seeded::read(&golden("operators.safetensors"));

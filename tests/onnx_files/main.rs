@@ -7,6 +7,7 @@ mod memory;
 mod networks;
 mod operators;
 mod own;
+mod published;
 #[path = "../golden/seeded.rs"]
 #[allow(dead_code, reason = "networks_golden uses the rest")]
 mod seeded;

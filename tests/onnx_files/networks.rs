@@ -3,7 +3,8 @@
 
 use crate::{difference, golden, largest, scores, seeded};
 use atrous::engine::Tensor;
-use atrous::{Model, SizeRule};
+use atrous::image::{Image, SizeRule};
+use atrous::{DeviceChoice, Model, Segmenter, Size};
 use flate2::read::GzDecoder;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -158,5 +159,18 @@ fn weights_in_another_file_are_found_only_beside_it() {
 
 #[test]
 fn an_image_of_any_size_is_padded_to_what_the_graph_takes() {
-    assert_eq!("multiple:16".parse::<SizeRule>().unwrap(), SizeRule::Multiple(16));
+    let files = unpack();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("net.onnx");
+    std::fs::write(&path, &files["smp_plus_17.onnx"]).unwrap();
+    write_weights(&directory.path().join(WEIGHTS), &files["smp_plus_17.txt"]);
+    let model = Model::open(&path).unwrap();
+    let segmenter = Segmenter::new(model, &DeviceChoice::Cpu).unwrap();
+    let rgb = (0..101 * 67 * 3).map(|i| (i * 37 % 251) as u8).collect();
+    let photo = Image::new(Size::new(101, 67), rgb).unwrap();
+    let segmentation = segmenter.segment(&photo, segmenter.default_size()).unwrap();
+    assert_eq!(segmentation.fit.padded, Size::new(112, 80));
+    assert_eq!(segmentation.labels.size(), photo.size());
+    let error = segmenter.segment(&photo, SizeRule::Native).unwrap_err().to_string();
+    assert!(error.contains("--size multiple:16"), "{error}");
 }

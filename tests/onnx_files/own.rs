@@ -4,7 +4,8 @@ use crate::{difference, largest, scores};
 use atrous::engine::models::{Backbone, Config, PaperHead, random_weights};
 use atrous::engine::onnx::{OnnxOptions, export};
 use atrous::engine::{Shape, Tensor};
-use atrous::{Model, Size, SizeRule};
+use atrous::image::SizeRule;
+use atrous::{Model, Size};
 
 /// Relative to the largest score. The operations are the same, but batch norms may be folded in
 /// another order.
@@ -16,27 +17,30 @@ fn image(size: Size) -> Tensor {
     })
 }
 
+/// A small network with padding that does not depend on the size of the image.
+fn small(classes: usize) -> Config {
+    Config::deeplab_v3plus(Backbone::named("mobilenet_v2_0.25").unwrap(), classes)
+}
+
 #[test]
 fn every_backbone_and_head_comes_back() {
-    let small =
-        ["mobilenet_v2_0.25", "mobilenet_v3", "resnet18", "resnext50", "se_resnet50", "xception41"];
-    for (name, head) in small.into_iter().zip([
-        PaperHead::Decoder,
-        PaperHead::Phone,
-        PaperHead::Separable,
-        PaperHead::NoDecoder,
-        PaperHead::Decoder,
-        PaperHead::Decoder,
-    ]) {
-        let Ok(backbone) = Backbone::named(name) else { continue };
-        let mut config = Config::paper(backbone, head, 4).unwrap();
+    let plus = |name: &str| Config::deeplab_v3plus(Backbone::named(name).unwrap(), 4);
+    let paper = |name, head| Config::paper(Backbone::named(name).unwrap(), head, 4).unwrap();
+    // The last ones have TensorFlow's padding, which depends on the size.
+    for (name, mut config, is_fixed) in [
+        ("MobileNetV2", small(4), false),
+        ("MobileNetV3", plus("mobilenet_v3"), false),
+        ("ResNet", plus("resnet18"), false),
+        ("no decoder", paper("mobilenet_v2_0.25", PaperHead::NoDecoder), true),
+        ("separable", paper("mobilenet_v2_0.25", PaperHead::Separable), true),
+        ("phone", paper("mobilenet_v2_0.25", PaperHead::Phone), true),
+        ("Xception", paper("xception41", PaperHead::Decoder), true),
+    ] {
         config.name_classes(&["a", "b", "c", "d"].map(str::to_owned), &[[1; 3]; 4]).unwrap();
         let weights = random_weights(&config, 3).unwrap();
         let size = Size::new(96, 80);
         let own = Model::new(config.clone(), weights.clone(), "own");
-        // TensorFlow's padding depends on the size.
-        let sizes: &[Option<Size>] =
-            if name == "xception41" { &[Some(size)] } else { &[None, Some(size)] };
+        let sizes: &[Option<Size>] = if is_fixed { &[Some(size)] } else { &[None, Some(size)] };
         for &fixed in sizes {
             let options = OnnxOptions { size: fixed, ..OnnxOptions::default() };
             let bytes =
@@ -57,8 +61,7 @@ fn every_backbone_and_head_comes_back() {
 
 #[test]
 fn an_exported_network_can_run_and_nothing_else() {
-    let config =
-        Config::paper(Backbone::named("mobilenet_v2_0.25").unwrap(), PaperHead::Phone, 2).unwrap();
+    let config = small(2);
     let weights = random_weights(&config, 3).unwrap();
     let bytes = export(&config, &weights, &OnnxOptions::default()).unwrap();
     let model = Model::from_bytes(bytes.clone(), "net.onnx").unwrap();
@@ -74,8 +77,7 @@ fn an_exported_network_can_run_and_nothing_else() {
 
 #[test]
 fn labels_and_bytes_inside_are_understood() {
-    let config =
-        Config::paper(Backbone::named("mobilenet_v2_0.25").unwrap(), PaperHead::Phone, 3).unwrap();
+    let config = small(3);
     let weights = random_weights(&config, 3).unwrap();
     let own = Model::new(config.clone(), weights.clone(), "own");
     let options = OnnxOptions { argmax: true, preprocessing: true, ..OnnxOptions::default() };

@@ -6,6 +6,7 @@ use super::constant::Constant;
 use super::emit::{Emitter, constant_input};
 use super::evaluate::list;
 use super::indexing::{Range, permutation, ranges, reshaped, squeezed, unsqueezed};
+use super::layers::limited;
 use super::value::{Axis, Map, NCHW, Pending, Value};
 use crate::error::{Result, error};
 use crate::geometry::Padding;
@@ -232,6 +233,6 @@ pub(super) fn pad<'n>(
     if value != 0.0 {
         return Err(error!(Weights, "padding with {value} is not supported, only with 0"));
     }
-    let map = emitter.settle(map)?;
+    let (map, padding) = (emitter.settle(map)?, limited(padding)?);
     Ok(vec![Value::Map(emitter.defer(map, Pending::Pad(padding)))])
 }

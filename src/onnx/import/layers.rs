@@ -10,6 +10,9 @@ use crate::ops::{BatchNorm, Conv2d};
 use crate::tensor::{KernelShape, Shape, Tensor};
 use crate::weights::dialects::KernelLayout;
 
+/// Largest stride, dilation and padding. Networks have distances far below it.
+const MAX_DISTANCE: usize = 1 << 16;
+
 /// Padding of windows as a node states it: explicit, or as much as the size of the output needs.
 ///
 /// # Errors
@@ -24,7 +27,7 @@ pub(super) fn padding(
     let mode = node.only_text("auto_pad", &["NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"])?;
     if matches!(mode.as_str(), "NOTSET" | "") {
         let [top, left, bottom, right] = node.sizes("pads", 0)?;
-        return Ok(Padding { top, bottom, left, right });
+        return limited(Padding { top, bottom, left, right });
     }
     if mode == "VALID" {
         return Ok(Padding::default());
@@ -40,18 +43,28 @@ pub(super) fn padding(
     Ok(Padding { top, bottom, left, right })
 }
 
+/// Limits padding to what networks have.
+///
+/// # Errors
+/// Returns an error for more.
+pub(super) fn limited(padding: Padding) -> Result<Padding> {
+    let Padding { top, bottom, left, right } = padding;
+    if [top, bottom, left, right].iter().all(|&side| side <= MAX_DISTANCE) {
+        return Ok(padding);
+    }
+    Err(error!(Weights, "padding must be at most {MAX_DISTANCE}, got {padding}"))
+}
+
 /// Distances that a node states, rows first.
 ///
 /// # Errors
 /// Returns an error for a distance of 0.
 pub(super) fn spacing(node: &NodeProto, name: &str) -> Result<Spacing> {
-    /// Networks have distances far below it.
-    const MAX: usize = 1 << 16;
     let [y, x] = node.sizes(name, 1)?;
-    if (1..=MAX).contains(&x) && (1..=MAX).contains(&y) {
+    if (1..=MAX_DISTANCE).contains(&x) && (1..=MAX_DISTANCE).contains(&y) {
         return Ok(Spacing { x, y });
     }
-    Err(error!(Weights, "`{name}` must be 1 to {MAX}, got {y} and {x}"))
+    Err(error!(Weights, "`{name}` must be 1 to {MAX_DISTANCE}, got {y} and {x}"))
 }
 
 /// Two paddings together.

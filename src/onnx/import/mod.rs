@@ -111,53 +111,15 @@ pub fn from_bytes(bytes: Vec<u8>, options: &ReadOptions) -> Result<OnnxModel> {
 fn import(file: &OnnxFile, options: &ReadOptions) -> Result<OnnxModel> {
     refuse_statements(options)?;
     let definition = Definition::new(file)?;
-    let mut notes = Vec::new();
-    if let [used, ignored @ ..] = &file.outputs[..]
-        && !ignored.is_empty()
-    {
-        let name = crate::text::excerpt(used);
-        notes.push(format!("the file has {} outputs; `{name}` is used", file.outputs.len()));
-    }
     let config = file.metadata.get(CONFIG_KEY).and_then(|json| Config::from_json(json).ok());
     let first = first_graph(file, &definition)?;
-    let Scores { activation, alignment, enlarges_probabilities, .. } = first.scores;
-    if enlarges_probabilities {
-        notes.push(
-            "the file enlarges probabilities, here scores are enlarged: edges can differ by a pixel"
-                .to_owned(),
-        );
-    }
-    let mut settings = Vec::new();
-    let (activation, stated_by) = match (options.statements.activation, activation) {
-        (Some(stated), _) => (stated, StatedBy::Option),
-        (None, Some(found)) => (found, StatedBy::WeightFile),
-        (None, None) => match config.as_ref().and_then(|config| config.head.as_ref()) {
-            Some(head) => (head.activation, StatedBy::WeightFile),
-            None if first.channels == 1 => (OutputActivation::Sigmoid, StatedBy::Assumed),
-            None => (OutputActivation::Softmax, StatedBy::Assumed),
-        },
-    };
-    if activation == OutputActivation::Softmax && first.channels == 1 {
-        return Err(error!(Usage, "the network has one output, whose softmax is 1 at every pixel"));
-    }
-    let value = match activation {
-        OutputActivation::Softmax => "softmax",
-        OutputActivation::Sigmoid => "sigmoid",
-    };
-    settings.push(Setting { property: Property::Activation, value: value.to_owned(), stated_by });
-    let (preprocess, stated_by) = preprocessing(file, &definition, config.as_ref(), options);
-    let value = Normalization::of(&preprocess).to_string();
-    if stated_by == StatedBy::Assumed {
+    let mut notes = notes(file, &first.scores);
+    let (labeling, activation) = labeling(&first, config.as_ref(), options)?;
+    let (preprocess, preprocessing) = preprocessing(file, &definition, config.as_ref(), options);
+    if preprocessing.stated_by == StatedBy::Assumed {
+        let value = &preprocessing.value;
         notes.push(format!("assuming preprocessing {value}; --preprocess states another one"));
     }
-    settings.push(Setting { property: Property::Preprocess, value, stated_by });
-    let is_sigmoid = activation == OutputActivation::Sigmoid;
-    let labeling = Labeling {
-        classes: first.channels + usize::from(is_sigmoid),
-        activation,
-        threshold: Threshold::HALF,
-        alignment: alignment.unwrap_or(PixelAlignment::HalfPixel),
-    };
     let mut network = OnnxNetwork {
         definition,
         producer: file.producer.clone(),
@@ -172,15 +134,65 @@ fn import(file: &OnnxFile, options: &ReadOptions) -> Result<OnnxModel> {
     {
         network.labeling.threshold = head.threshold;
         (network.class_names, network.class_colors) = (head.class_names, head.class_colors);
-    } else if is_sigmoid && first.channels == 1 {
+    } else if labeling.sigmoid().is_some() && first.channels == 1 {
         network.class_names = vec![BACKGROUND.to_owned(), "foreground".to_owned()];
     }
-    if let Some(expected) = options.classes.filter(|&expected| expected != labeling.classes) {
-        let classes = labeling.classes;
+    let card = ModelCard::from_metadata(&file.metadata);
+    let settings = vec![activation, preprocessing];
+    Ok(OnnxModel { network, weights: first.weights, settings, card, notes })
+}
+
+/// Returns what a person should know about how the outputs are read.
+fn notes(file: &OnnxFile, scores: &Scores) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let [used, _, ..] = &file.outputs[..] {
+        let name = crate::text::excerpt(used);
+        notes.push(format!("the file has {} outputs; `{name}` is used", file.outputs.len()));
+    }
+    if scores.enlarges_probabilities {
+        notes.push(
+            "the file enlarges probabilities, here scores are enlarged: edges can differ by a pixel"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+/// Returns how labels follow from the outputs, and where that comes from.
+fn labeling(
+    first: &First,
+    config: Option<&Config>,
+    options: &ReadOptions,
+) -> Result<(Labeling, Setting)> {
+    let Scores { activation, alignment, .. } = first.scores;
+    let (activation, stated_by) = match (options.statements.activation, activation) {
+        (Some(stated), _) => (stated, StatedBy::Option),
+        (None, Some(found)) => (found, StatedBy::WeightFile),
+        (None, None) => match config.and_then(|config| config.head.as_ref()) {
+            Some(head) => (head.activation, StatedBy::WeightFile),
+            None if first.channels == 1 => (OutputActivation::Sigmoid, StatedBy::Assumed),
+            None => (OutputActivation::Softmax, StatedBy::Assumed),
+        },
+    };
+    let (value, background) = match activation {
+        OutputActivation::Softmax => ("softmax", 0),
+        OutputActivation::Sigmoid => ("sigmoid", 1),
+    };
+    let classes = first.channels + background;
+    if classes == 1 {
+        return Err(error!(Usage, "the network has one output, whose softmax is 1 at every pixel"));
+    }
+    if let Some(expected) = options.classes.filter(|&expected| expected != classes) {
         return Err(error!(Weights, "expected {expected} classes, the network has {classes}"));
     }
-    let card = ModelCard::from_metadata(&file.metadata);
-    Ok(OnnxModel { network, weights: first.weights, settings, card, notes })
+    let labeling = Labeling {
+        classes,
+        activation,
+        threshold: Threshold::HALF,
+        alignment: alignment.unwrap_or(PixelAlignment::HalfPixel),
+    };
+    let value = value.to_owned();
+    Ok((labeling, Setting { property: Property::Activation, value, stated_by }))
 }
 
 /// Refuses options about what the graph itself states.
@@ -243,22 +255,24 @@ fn preprocessing(
     definition: &Definition,
     config: Option<&Config>,
     options: &ReadOptions,
-) -> (Preprocessing, StatedBy) {
-    if let Some(Normalization { mean, std }) = options.statements.preprocess {
-        return (Preprocessing { mean, std, ..Preprocessing::IMAGENET }, StatedBy::Option);
-    }
-    let expected = Expected::of(definition);
-    if let Some(preprocess) = expected.preprocessing() {
-        return (preprocess, StatedBy::WeightFile);
-    }
-    if let Some(config) = config {
-        return (config.preprocess, StatedBy::WeightFile);
-    }
-    // TensorFlow's networks take values from -1 to 1.
-    let assumed = if file.producer.starts_with("tf2onnx") {
-        Preprocessing { size: None, ..Preprocessing::SYMMETRIC_513 }
-    } else {
-        Preprocessing::IMAGENET
+) -> (Preprocessing, Setting) {
+    let found = || {
+        let inside = Expected::of(definition).preprocessing();
+        inside.or_else(|| config.map(|config| config.preprocess))
     };
-    (assumed, StatedBy::Assumed)
+    let (preprocess, stated_by) = match options.statements.preprocess {
+        Some(Normalization { mean, std }) => {
+            (Preprocessing { mean, std, ..Preprocessing::IMAGENET }, StatedBy::Option)
+        }
+        None => match found() {
+            Some(preprocess) => (preprocess, StatedBy::WeightFile),
+            // TensorFlow's networks take values from -1 to 1.
+            None if file.producer.starts_with("tf2onnx") => {
+                (Preprocessing { size: None, ..Preprocessing::SYMMETRIC_513 }, StatedBy::Assumed)
+            }
+            None => (Preprocessing::IMAGENET, StatedBy::Assumed),
+        },
+    };
+    let value = Normalization::of(&preprocess).to_string();
+    (preprocess, Setting { property: Property::Preprocess, value, stated_by })
 }
