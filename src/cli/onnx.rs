@@ -82,8 +82,8 @@ impl OnnxArgs {
             argmax: self.argmax,
             preprocessing: self.preprocessing,
         };
-        let bytes =
-            export(model.config()?, &model.weights, &options).map_err(|e| e.file(&model.path))?;
+        let bytes = export(model.config()?, &model.weights, &options, model.card.as_ref())
+            .map_err(|e| e.file(&model.path))?;
         atomic_write(output, |writer| writer.write_all(&bytes))?;
         let parameters: usize = model.weights.values().map(|p| p.shape().len()).sum();
         print(&format!(

@@ -13,11 +13,12 @@ use crate::graph::{
     Graph, Node, OnnxAttribute, OnnxConstant, OnnxElements, OnnxForm, OnnxNode, OnnxValue, ValueId,
     Weights,
 };
-use crate::models::{CONFIG_KEY, Config, Outputs, build_network};
+use crate::models::{CONFIG_KEY, Config, ModelCard, Outputs, build_network};
 use crate::passes;
 use crate::tensor::{DType, Shape, TensorType};
 use crate::weights::dialects::KernelLayout;
 use prost::Message;
+use std::collections::BTreeMap;
 
 /// The set of operators that is used, of ONNX 1.12.
 const OPSET: i64 = 17;
@@ -40,13 +41,19 @@ pub struct OnnxOptions {
     pub preprocessing: bool,
 }
 
-/// Returns a network as an ONNX model (opset 17).
+/// Returns a network as an ONNX model (opset 17). Its metadata has the config, the names of the
+/// classes and the model card, if there are any.
 ///
 /// # Errors
 /// Returns an error if the network does not take images of that size, an operation has no form in
 /// ONNX, padding depends on the size of the image and that is left open, or the file would exceed
 /// 2 GiB.
-pub fn export(config: &Config, weights: &Weights, options: &OnnxOptions) -> Result<Vec<u8>> {
+pub fn export(
+    config: &Config,
+    weights: &Weights,
+    options: &OnnxOptions,
+    card: Option<&ModelCard>,
+) -> Result<Vec<u8>> {
     let sizes = options.size.map_or(PROBES, |size| [size; 2]);
     let [graph, other] = [
         network(config, weights, options, sizes[0])?,
@@ -62,11 +69,6 @@ pub fn export(config: &Config, weights: &Weights, options: &OnnxOptions) -> Resu
     }
     let mut writer = Writer { graph: &graph, options, sizes, proto: GraphProto::default() };
     writer.write()?;
-    let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
-    let mut metadata = vec![entry(CONFIG_KEY, config.to_json())];
-    if let Some(head) = config.head.as_ref().filter(|head| !head.class_names.is_empty()) {
-        metadata.push(entry("classes", head.class_names.join(", ")));
-    }
     let model = ModelProto {
         ir_version: IR_VERSION,
         producer_name: env!("CARGO_PKG_NAME").to_owned(),
@@ -74,9 +76,21 @@ pub fn export(config: &Config, weights: &Weights, options: &OnnxOptions) -> Resu
         doc_string: String::new(),
         graph: Some(writer.proto),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
-        metadata_props: metadata,
+        metadata_props: metadata(config, card),
     };
     Ok(model.encode_to_vec())
+}
+
+/// Returns the metadata: the config, and for people the classes and the model card.
+fn metadata(config: &Config, card: Option<&ModelCard>) -> Vec<StringStringEntryProto> {
+    let mut entries = BTreeMap::from([(CONFIG_KEY.to_owned(), config.to_json())]);
+    if let Some(head) = config.head.as_ref().filter(|head| !head.class_names.is_empty()) {
+        entries.insert("classes".to_owned(), head.class_names.join(", "));
+    }
+    if let Some(card) = card {
+        card.add_to(&mut entries);
+    }
+    entries.into_iter().map(|(key, value)| StringStringEntryProto { key, value }).collect()
 }
 
 /// Builds the network for images of a size, with one output.

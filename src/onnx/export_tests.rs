@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 fn model(config: &Config, options: OnnxOptions) -> ModelProto {
     let weights = random_weights(config, 1).unwrap();
-    let bytes = export(config, &weights, &options).unwrap();
+    let bytes = export(config, &weights, &options, None).unwrap();
     ModelProto::decode(bytes.as_slice()).unwrap()
 }
 
@@ -118,7 +118,7 @@ fn padding_that_depends_on_the_size_needs_a_fixed_one() {
     let backbone = Backbone::named("mobilenet_v2_0.1").unwrap();
     let config = Config::paper(backbone, PaperHead::Phone, 5).unwrap();
     let weights = random_weights(&config, 1).unwrap();
-    let error = export(&config, &weights, &OnnxOptions::default()).unwrap_err().to_string();
+    let error = export(&config, &weights, &OnnxOptions::default(), None).unwrap_err().to_string();
     assert!(error.contains("depends on the size") && error.contains("fixed size"), "{error}");
 }
 

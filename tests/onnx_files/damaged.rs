@@ -304,7 +304,7 @@ fn files_with_changed_bytes_are_refused_or_read() {
     let backbone = Backbone::named("mobilenet_v2_0.1").unwrap();
     let config = Config::deeplab_v3plus(backbone, 3);
     let options = OnnxOptions::default();
-    let own = export(&config, &random_weights(&config, 1).unwrap(), &options).unwrap();
+    let own = export(&config, &random_weights(&config, 1).unwrap(), &options, None).unwrap();
     let (_, tensors) = seeded::read(&golden("operators.safetensors"));
     let small = ["resize_computed", "reduce_mean_gemm", "split", "nhwc"].map(|name| {
         tensors[&format!("{name}.model")].data.iter().map(|&byte| byte as u8).collect::<Vec<u8>>()

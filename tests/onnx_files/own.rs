@@ -1,7 +1,7 @@
 //! Networks that this crate exported and reads again.
 
 use crate::{difference, largest, scores};
-use atrous::engine::models::{Backbone, Config, PaperHead, random_weights};
+use atrous::engine::models::{Backbone, Config, ModelCard, PaperHead, random_weights};
 use atrous::engine::onnx::{OnnxOptions, export};
 use atrous::engine::{Shape, Tensor};
 use atrous::image::SizeRule;
@@ -44,7 +44,7 @@ fn every_backbone_and_head_comes_back() {
         for &fixed in sizes {
             let options = OnnxOptions { size: fixed, ..OnnxOptions::default() };
             let bytes =
-                export(&config, &weights, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+                export(&config, &weights, &options, None).unwrap_or_else(|e| panic!("{name}: {e}"));
             let model =
                 Model::from_bytes(bytes, "net.onnx").unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(model.class_table().names[3], "d");
@@ -62,10 +62,13 @@ fn every_backbone_and_head_comes_back() {
 #[test]
 fn an_exported_network_can_run_and_nothing_else() {
     let config = small(2);
+    let license = Some("MIT".to_owned());
+    let card = ModelCard { data: "photos".to_owned(), license, ..ModelCard::default() };
     let weights = random_weights(&config, 3).unwrap();
-    let bytes = export(&config, &weights, &OnnxOptions::default()).unwrap();
+    let bytes = export(&config, &weights, &OnnxOptions::default(), Some(&card)).unwrap();
     let model = Model::from_bytes(bytes.clone(), "net.onnx").unwrap();
     assert_eq!((model.dialect_name(), model.network.config()), ("onnx", None));
+    assert_eq!(model.card, Some(card));
     let error = model.config().unwrap_err().to_string();
     assert!(error.contains("net.onnx") && error.contains("not trained or converted"), "{error}");
     assert!(model.clone().with_output_stride(8).is_err());
@@ -81,7 +84,7 @@ fn labels_and_bytes_inside_are_understood() {
     let weights = random_weights(&config, 3).unwrap();
     let own = Model::new(config.clone(), weights.clone(), "own");
     let options = OnnxOptions { argmax: true, preprocessing: true, ..OnnxOptions::default() };
-    let bytes = export(&config, &weights, &options).unwrap();
+    let bytes = export(&config, &weights, &options, None).unwrap();
     let model = Model::from_bytes(bytes, "net.onnx").unwrap();
     let rgb = (0..64 * 48 * 3).map(|i| (i * 37 % 251) as u8).collect();
     let photo = atrous::image::Image::new(Size::new(64, 48), rgb).unwrap();
