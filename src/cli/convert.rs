@@ -28,7 +28,7 @@ const EXPORT_EXAMPLES: &str = "\
 Example:
   atrous export best.safetensors model.pth --dialect torchvision
   atrous export best.safetensors model.onnx --batch 1 --size 513x513 --argmax
-  atrous export --network resnet50 --seed 1 random.onnx";
+  atrous export --network resnet50 --seed 1 random.onnx --size 513x513";
 
 /// Convert weights of any dialect to the program's own
 #[derive(Debug, clap::Args)]

@@ -216,8 +216,12 @@ impl Client {
             http.repeat(true, progress, || head(http, reference, commit, Some(commit), &name));
         match found {
             Ok(remote) if remote.size.is_some_and(|size| size > MAX_COMPANION) => {
-                let error = error!(Io, "`{name}` is larger than {MAX_COMPANION} bytes");
-                Err(error.at(reference.to_string()).into())
+                log::warn!(
+                    "{reference}: `{}` is not used: it is larger than {MAX_COMPANION} bytes",
+                    crate::text::excerpt(&name)
+                );
+                cache.record_absence(commit, &name);
+                Ok(())
             }
             Ok(remote) => self.obtain(http, reference, &remote, progress).map(drop),
             Err(failure) if failure.kind == FailureKind::NoFile => {

@@ -62,14 +62,16 @@ impl Download<'_> {
         if self.remote.size == Some(0) {
             open(&partial, 0)?;
         }
-        let mut attempt = 0;
+        // The most bytes that were here at once: a server without ranges begins anew each time.
+        let (mut attempt, mut most) = (0, done);
         while self.remote.size.is_none_or(|size| done < size) {
             let reason = match self.transfer(&partial, done, progress)? {
                 Transfer::Complete => break,
                 Transfer::Interrupted(reason) => reason,
             };
-            let before = std::mem::replace(&mut done, length(&partial)?);
-            attempt = if done > before { 1 } else { attempt + 1 };
+            done = length(&partial)?;
+            attempt = if done > most { 1 } else { attempt + 1 };
+            most = most.max(done);
             if attempt >= MAX_ATTEMPTS {
                 let reference = self.subject.reference;
                 let error = gave_up(&self.remote.file, &reason, done, reference, &partial);

@@ -71,6 +71,8 @@ pub(super) struct Refusal {
     pub pause: Option<Duration>,
     /// Whether a token was sent.
     pub had_token: bool,
+    /// Whether another server than the hub refuses: the one that stores the content.
+    pub by_storage: bool,
     pub host: String,
 }
 
@@ -79,6 +81,7 @@ pub(super) fn refused(refusal: &Refusal, subject: Subject<'_>, settings: &Settin
     let error = match (refusal.status, refusal.code.as_deref()) {
         (_, Some("EntryNotFound")) => return no_file(subject, settings),
         (_, Some("RevisionNotFound")) => no_revision(subject, settings),
+        (403, None) if refusal.by_storage => return expired(refusal, subject),
         (_, Some("GatedRepo")) | (403, _) => forbidden(refusal, subject, settings),
         (401, _) => unauthorized(refusal, subject),
         (404, Some("RepoNotFound")) => no_repository(subject, settings),
@@ -128,6 +131,16 @@ fn forbidden(refusal: &Refusal, subject: Subject<'_>, settings: &Settings) -> Er
     };
     error!(Io, "access to `{repository}` is restricted (the hub answers {answer})")
         .advice(format!("accept its conditions at {page} {token}"))
+}
+
+/// The host that stores contents refuses links that are too old.
+fn expired(refusal: &Refusal, subject: Subject<'_>) -> Failure {
+    let answer = stated(refusal.status, refusal);
+    let error =
+        error!(Io, "{} refuses the link to the content (it answers {answer})", refusal.host)
+            .advice("links of a hub are valid for minutes: try again")
+            .at(subject.reference.to_string());
+    Failure::new(FailureKind::Unreachable, error)
 }
 
 fn no_repository(subject: Subject<'_>, settings: &Settings) -> Error {

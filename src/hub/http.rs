@@ -146,7 +146,11 @@ impl Http {
             }
             let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
             let Some(location) = answer.header("location").filter(|_| is_redirect) else {
-                let refusal = refusal(&answer, token.is_some(), &origin);
+                let refusal = Refusal {
+                    had_token: token.is_some(),
+                    by_storage: origin != self.hub,
+                    ..refusal(&answer, &origin)
+                };
                 return Err(refused(&refusal, subject, &self.settings));
             };
             let target = redirected(&url, location).ok_or_else(|| {
@@ -213,15 +217,15 @@ impl Http {
     }
 }
 
-fn refusal(answer: &Answer, had_token: bool, origin: &Origin) -> Refusal {
+fn refusal(answer: &Answer, origin: &Origin) -> Refusal {
     let text = |name| answer.header(name).map(crate::text::excerpt);
     Refusal {
         status: answer.status.as_u16(),
         code: text("x-error-code"),
         message: text("x-error-message"),
         pause: answer.header("retry-after").and_then(seconds).or_else(|| rate_limit(answer)),
-        had_token,
         host: origin.host().to_owned(),
+        ..Refusal::default()
     }
 }
 
@@ -284,7 +288,7 @@ mod tests {
             ("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT", None),
             ("ratelimit", "\"api\";r=0;t=55", Some(55)),
         ] {
-            let pause = refusal(&answer(name, value), false, &origin).pause;
+            let pause = refusal(&answer(name, value), &origin).pause;
             assert_eq!(pause.map(|p| p.as_secs()), expected, "{name}: {value}");
         }
     }

@@ -70,6 +70,20 @@ fn a_server_that_knows_no_ranges_sends_all_of_it_again() {
 }
 
 #[test]
+fn a_server_without_ranges_that_breaks_off_here_and_there_is_given_up() {
+    let content = bytes(50_000);
+    let hub = Hub::with_model(&content);
+    let all = content.clone();
+    on_content(&hub, move |n, _| {
+        let end = 40_000 + 4 * (n % 2);
+        Some(Reply { body: Body::Cut(all[..end].to_vec(), all.len()), ..Reply::new(200) })
+    });
+    let mut fixture = Fixture::new(&hub);
+    fixture.refuses("hf:own/net", &["was interrupted"]);
+    assert!(ranges(&hub).len() < 10);
+}
+
+#[test]
 fn a_range_that_was_not_asked_for_is_not_appended() {
     let content = bytes(50_000);
     let hub = Hub::with_model(&content);

@@ -42,6 +42,22 @@ fn a_gated_repository_names_the_page_with_its_conditions() {
 }
 
 #[test]
+fn a_link_that_is_too_old_is_no_gated_repository() {
+    let hub = Hub::with_model(b"content");
+    let mut refused = 0;
+    hub.hook(move |request| {
+        refused += usize::from(request.is_content());
+        (request.is_content() && refused == 1).then(|| Reply::new(403))
+    });
+    let mut fixture = Fixture::new(&hub);
+    fixture.fetch("hf:own/net").unwrap();
+    let hub = Hub::with_model(b"content");
+    hub.hook(|request| request.is_content().then(|| Reply::new(403)));
+    let mut fixture = Fixture::new(&hub);
+    fixture.refuses("hf:own/net", &["refuses the link to the content", "try again"]);
+}
+
+#[test]
 fn a_busy_hub_is_asked_again_after_the_pause_that_it_wants() {
     let hub = Hub::with_model(b"content");
     let mut answered = 0;

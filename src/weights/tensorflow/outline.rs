@@ -284,9 +284,45 @@ fn pair(graph: &Graph, at: usize) -> Option<[usize; 2]> {
     }
 }
 
-/// Refuses networks whose logits are processed by more layers, such as transposed convolutions.
+/// Operations after which another class has the largest value, or the values mean something else.
+const OTHER_SCORES: &[&str] = &[
+    "Sigmoid",
+    "LOGISTIC",
+    "Neg",
+    "NEG",
+    "ReverseV2",
+    "REVERSE_V2",
+    "ArgMin",
+    "ARG_MIN",
+    "ResizeBicubic",
+    "Abs",
+    "ABS",
+    "Square",
+    "SQUARE",
+    "Tanh",
+    "TANH",
+    "Elu",
+    "ELU",
+    "LeakyRelu",
+    "LEAKY_RELU",
+];
+
+/// Refuses networks whose logits are processed by more layers, such as transposed convolutions, or
+/// by something else than what this crate does with logits.
 fn check_tail(graph: &Graph, tail: &[usize]) -> Result<()> {
     for &i in tail {
+        let changes_scores = match &graph.nodes[i].op {
+            Op::Activation(activation) => Some(format!("{activation:?}")),
+            Op::Other(name) if OTHER_SCORES.contains(&name.as_str()) => Some(excerpt(name)),
+            _ => None,
+        };
+        if let Some(name) = changes_scores {
+            return Err(error!(Weights, "`{name}` after the last convolution is not supported")
+                .at(address(&graph.nodes[i]))
+                .advice(
+                    "export the graph up to the logits; `--activation sigmoid` states a sigmoid",
+                ));
+        }
         if let Op::Other(name) = &graph.nodes[i].op
             && ["Conv", "CONV", "MatMul", "FULLY_CONNECTED"].iter().any(|part| name.contains(part))
         {
