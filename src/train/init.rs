@@ -92,7 +92,7 @@ impl InitialModel {
 fn new_network(recipe: &NetworkRecipe, backbone: Backbone, classes: usize) -> Result<Config> {
     let plus = recipe.model != Some(ModelName::DeepLabV3);
     let own = || own_network(recipe, backbone.clone(), classes);
-    let of = |name: &str| dialects::like(dialects::find(name)?, &backbone, plus, classes);
+    let of = |name: &str| dialects::like(dialects::find(name)?, &backbone, plus, false, classes);
     let mut config = match recipe.like.as_deref() {
         Some(name) if name == NATIVE.name() => return Ok(own()),
         Some(name) => of(name)?,

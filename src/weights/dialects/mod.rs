@@ -38,7 +38,7 @@ pub use tensors::{Source, Tensors};
 use super::statements::{self, ConfigFiles, Resolved, Setting, Statements};
 use crate::error::{Result, error};
 use crate::graph::{ParamInfo, ParamRef, Part, Weights};
-use crate::models::{self, Backbone, CONFIG_KEY, Config};
+use crate::models::{self, CONFIG_KEY, Config};
 use crate::tensor::{Shape, Tensor};
 use matching::MatchedTensors;
 use rayon::prelude::*;
@@ -125,8 +125,11 @@ pub trait Dialect: Sync {
         None
     }
 
-    /// Adds to a backbone the layers that it has in the code base's segmentation networks.
-    fn complete(&self, _backbone: &mut Backbone) {}
+    /// Gives a bare backbone the layers and the dilation rule that it has in the code base's
+    /// segmentation networks. `None` if the code base is known not to have it.
+    fn encoder(&self, bare: Config) -> Option<Config> {
+        Some(bare)
+    }
 
     /// Returns a line of code that builds the network in the code base, with the settings that
     /// files do not contain. `None` if that takes more than a line.
