@@ -18,6 +18,7 @@ mod matching;
 mod mmseg;
 mod native;
 mod pickled;
+mod pickled_outputs;
 mod resnet;
 mod smp;
 mod store;
@@ -306,11 +307,12 @@ pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
     let chosen = groups::choose(&tensors, source, &options).map_err(|e| e.at(source.label()))?;
     let groups::Chosen { prefix, mut matched, mut notes } = chosen;
     if let Some(layers) = source.layers() {
-        let adapted = pickled::adapt(layers, &prefix, &mut matched);
+        let adapted = pickled::adapt(layers, &prefix, &options.statements, &mut matched);
         notes.extend(adapted.map_err(|e| e.at(source.label()))?);
     }
     let MatchedTensors { dialect, config, settings, notes: stated, layout, parameters } = matched;
     notes.extend(stated);
+    notes.extend(statements::assumptions(dialect, &config, &settings));
     let weights = parameters.par_iter().map(|p| {
         let name = format!("{prefix}{}", p.name);
         let data = source.read(&name)?;

@@ -1,9 +1,9 @@
 //! What a weight file cannot state: tensors determine neither the output stride that a network was
 //! trained at nor its atrous rates, padding, corner alignment, preprocessing and activation.
 //!
-//! In order of precedence these come from the caller ([`Statements`]), from the config in the
-//! file's own metadata, from a `config.json` beside the file ([`ConfigFiles`]), and from the
-//! defaults of the code base. What was used, and from where, is a list of [`Setting`]s; what a
+//! In order of precedence these come from the caller ([`Statements`]), from the file itself (the
+//! config in its metadata, or pickled modules), from a `config.json` beside the file
+//! ([`ConfigFiles`]), and from the defaults of the code base. What was used, and from where, is a list of [`Setting`]s; what a
 //! person should know about it is a list of notes.
 
 mod config_files;
@@ -16,8 +16,7 @@ mod timm;
 
 pub use config_files::ConfigFiles;
 pub use normalization::{Normalization, NormalizationName};
-pub(crate) use resolve::ASSUMING;
-pub(crate) use resolve::{Resolved, check_supported, resolve};
+pub(crate) use resolve::{Resolved, assumptions, check_supported, overrides, resolve};
 
 use crate::error::{Result, error};
 use crate::models::{Config, OutputActivation, PaddingRule};
@@ -98,7 +97,7 @@ impl Property {
 
     /// Returns its value in a config, as the option takes it. `None` if the network has no such
     /// property.
-    fn value(self, config: &Config) -> Option<String> {
+    pub(crate) fn value(self, config: &Config) -> Option<String> {
         let head = config.head.as_ref();
         match self {
             Self::TrainedStride => Some(config.output_stride.to_string()),
@@ -125,6 +124,8 @@ pub enum StatedBy {
     Option,
     /// The config in the metadata of the weight file.
     WeightFile,
+    /// The pickled modules in the weight file (`torch.save(model)`).
+    Modules,
     /// The `config.json` beside the weight file.
     ConfigFile,
     /// The `preprocessor_config.json` beside the weight file.
@@ -139,6 +140,7 @@ impl StatedBy {
         match self {
             Self::Option => "option",
             Self::WeightFile => "the weight file",
+            Self::Modules => "the pickled modules",
             Self::ConfigFile => "config.json",
             Self::PreprocessorFile => "preprocessor_config.json",
             Self::Assumed => "assumed",
@@ -210,7 +212,7 @@ impl Statements {
     }
 
     /// Returns the stated value of a property, as the option takes it.
-    fn value(&self, property: Property) -> Option<String> {
+    pub(crate) fn value(&self, property: Property) -> Option<String> {
         match property {
             Property::TrainedStride => self.trained_stride.map(|stride| stride.to_string()),
             Property::Rates => self.rates.as_deref().map(list),
@@ -237,7 +239,7 @@ impl Statements {
     ///
     /// # Errors
     /// Returns an error if the network has no such property, or cannot have the value.
-    fn apply(&self, config: &mut Config) -> Result<()> {
+    pub(crate) fn apply(&self, config: &mut Config) -> Result<()> {
         if let Some(stride) = self.trained_stride {
             config.output_stride = stride;
         }
