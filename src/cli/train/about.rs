@@ -2,7 +2,7 @@
 
 use crate::geometry::Size;
 use crate::models::Config;
-use crate::train::{InitialModel, Run};
+use crate::train::{InitialModel, NetworkRecipe, Run};
 use std::cmp::Ordering;
 use std::path::Path;
 
@@ -39,6 +39,20 @@ pub(super) fn resumed(run: &Run) -> String {
             )
         }
     }
+}
+
+/// Returns a note if the network does not have the convolutions that the recipe states, and
+/// corrects the recipe.
+pub(super) fn separable(recipe: &mut NetworkRecipe, network: &Config) -> Option<String> {
+    recipe.record_separable(network).then(|| {
+        let used = recipe.separable.unwrap_or_default();
+        let without = if used { "separable" } else { "no separable" };
+        format!(
+            "note: `separable = {}` has no effect: the ASPP of this network, as its code base or the initial weights \
+             have it, has {without} convolutions; the recipe of the run states `separable = {used}`",
+            !used
+        )
+    })
 }
 
 /// Returns a note if the feature map of a crop is no larger than ASPP's largest rate. Measured on
@@ -98,6 +112,17 @@ mod tests {
                 && line.contains("100 times the time"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_separable_aspp_that_the_network_does_not_have_is_reported_and_recorded() {
+        let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);
+        let mut recipe = NetworkRecipe { separable: Some(true), ..NetworkRecipe::default() };
+        let note = separable(&mut recipe, &config).unwrap();
+        assert!(note.contains("`separable = true` has no effect"), "{note}");
+        assert_eq!(recipe.separable, Some(false));
+        assert_eq!(separable(&mut recipe, &config), None);
+        assert_eq!(separable(&mut NetworkRecipe::default(), &config), None);
     }
 
     #[test]

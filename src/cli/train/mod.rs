@@ -193,6 +193,7 @@ fn start(
     args.say(&format!("device: {device}"));
     args.say(&sets.to_string());
     args.say(&about::network(&initial, args.init.as_deref()));
+    args.say_all(about::separable(&mut recipe.network, &initial.config));
     let notes = recipe.adjust_ignore_label(sets.table.len());
     args.say_all(notes);
     args.say_all(about::narrow_crops(&initial.config, recipe.augmentation.crop));

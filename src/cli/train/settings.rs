@@ -1,7 +1,7 @@
 //! Training settings on the command line: each overrides one of the recipe.
 
 use crate::cli::args::output_stride;
-use crate::cli::registries::{backbones, dialects};
+use crate::cli::registries::backbones;
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
@@ -27,7 +27,7 @@ pub(super) struct Settings {
         long,
         value_name = "NAME",
         help_heading = NETWORK,
-        help = format!("Build the network as this code base does, so that it can be used there: {} [default: smp with the paper's rates, where it has the backbone, else atrous]", dialects())
+        help = "Build the network as this code base does, so that it can be used there: smp, torchvision, vainf, jfzhang95, tensorflow, or atrous for this program's own conventions [default: smp with atrous rates 6, 12 and 18, where it has the backbone, else atrous]"
     )]
     like: Option<String>,
 

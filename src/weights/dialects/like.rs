@@ -51,6 +51,7 @@ fn find(
     }
     let encoder = dialect.encoder(Config::bare(backbone.clone()))?;
     let inside_unit = backbone.family().low_level_inside_unit;
+    let separable = separable && dialect.has_separable_aspp();
     heads(plus, inside_unit, separable, classes).find_map(|head| {
         let draft = Config { head: Some(head), output_stride: 16, ..encoder.clone() };
         let names = names(dialect, &draft, layout)?;

@@ -132,6 +132,11 @@ pub trait Dialect: Sync {
         Some(bare)
     }
 
+    /// Returns whether the code base can build its ASPP from separable convolutions.
+    fn has_separable_aspp(&self) -> bool {
+        false
+    }
+
     /// Returns a line of code that builds the network in the code base, with the settings that
     /// files do not contain. `None` if that takes more than a line.
     fn constructor(&self, _config: &Config) -> Option<String> {

@@ -172,6 +172,10 @@ impl Dialect for Smp {
         encoder_name(&bare).is_some().then_some(bare)
     }
 
+    fn has_separable_aspp(&self) -> bool {
+        true
+    }
+
     fn constructor(&self, config: &Config) -> Option<String> {
         let head = config.head.as_ref()?;
         let encoder = encoder_name(config)?;
