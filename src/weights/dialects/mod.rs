@@ -59,6 +59,9 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &timm::Timm,
 ];
 
+/// Metadata key of the progress of a training, which only its checkpoints have.
+pub(crate) const PROGRESS_KEY: &str = "atrous.progress";
+
 /// Tensor names and conventions of a code base.
 pub trait Dialect: Sync {
     /// Returns the name on the command line, such as `torchvision`.
@@ -305,10 +308,19 @@ pub fn expected(
 /// - if no dialect matches the names, or several networks do, none of them averaged,
 /// - if tensors of the network are missing, unexpected or misshapen; all of them are reported
 ///   together, before any elements are read,
-/// - if the number of classes is wrong, or
+/// - if the number of classes is wrong,
+/// - if the file is the checkpoint of a training, or
 /// - if elements cannot be read.
 pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
     let tensors = Tensors::of(source);
+    if tensors.metadata(PROGRESS_KEY).is_some() {
+        return Err(error!(
+            Weights,
+            "the file is a training checkpoint, for `atrous train --resume`"
+        )
+        .at(source.label())
+        .advice("best.safetensors and last.safetensors in its directory hold the weights"));
+    }
     let chosen = groups::choose(&tensors, source, &options).map_err(|e| e.at(source.label()))?;
     let groups::Chosen { prefix, mut matched, mut notes } = chosen;
     if let Some(layers) = source.layers() {
