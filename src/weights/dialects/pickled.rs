@@ -72,7 +72,7 @@ pub(super) fn adapt(
         let is_stated = match property {
             Property::Padding => modules.padding == PaddingRule::Symmetric,
             Property::Activation => activation.is_some(),
-            Property::TrainedStride | Property::Rates => true,
+            Property::TrainedStride | Property::Rates | Property::MultiGrid => true,
             Property::AlignCorners | Property::Preprocess => false,
         };
         let stated = property.value(&modules).filter(|_| is_stated);
