@@ -9,11 +9,9 @@ use atrous::engine::graph::{ParamRef, Part, Weights};
 use atrous::engine::models::mobilenet_v2::MobileNetV2;
 use atrous::engine::models::{Backbone, Config, ConvKind, Decoder, parameters};
 use atrous::engine::weights::dialects::{
-    Dialect, KernelLayout, Loaded, ReadOptions, Source, StoredWeights, Tensors, expected, find,
-    load, store,
+    Dialect, KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load, store,
 };
 use atrous::engine::weights::{CheckpointDict, FloatDType, WeightFile, write_pth};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 

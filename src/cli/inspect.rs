@@ -331,6 +331,14 @@ fn summary(report: &Report, subject: &Network) -> String {
     }
     rows.extend(head.and_then(|head| head.aux).map(|_| ("auxiliary head", "yes".to_owned())));
     rows.extend(report.card.iter().flat_map(ModelCard::lines));
+    rows.extend(cost_rows(report));
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+    table(&rows, &[])
+}
+
+/// Describes the size of a network, and what it takes to run it.
+fn cost_rows(report: &Report) -> [(&'static str, String); 3] {
     let gigas = report.multi_adds as f64 / 1e9;
     let (in_auxiliary, without_auxiliary) = match report.auxiliary_parameters {
         0 => (String::new(), ""),
@@ -339,7 +347,7 @@ fn summary(report: &Report, subject: &Network) -> String {
             ", without the auxiliary head",
         ),
     };
-    rows.extend([
+    [
         (
             "parameters",
             format!(
@@ -357,10 +365,7 @@ fn summary(report: &Report, subject: &Network) -> String {
                 mib(report.parameter_bytes)
             ),
         ),
-    ]);
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
-    table(&rows, &[])
+    ]
 }
 
 /// Describes sigmoid outputs, of which there is one fewer than classes: ` (one sigmoid output, ..)`.
