@@ -9,11 +9,9 @@ use atrous::engine::graph::{ParamRef, Part, Weights};
 use atrous::engine::models::mobilenet_v2::MobileNetV2;
 use atrous::engine::models::{Backbone, Config, ConvKind, Decoder, parameters};
 use atrous::engine::weights::dialects::{
-    Dialect, KernelLayout, Loaded, ReadOptions, Source, StoredWeights, Tensors, expected, find,
-    load, store,
+    Dialect, KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load, store,
 };
-use atrous::engine::weights::{CheckpointDict, FloatDType, LayerAttributes, WeightFile, write_pth};
-use std::collections::BTreeMap;
+use atrous::engine::weights::{CheckpointDict, FloatDType, WeightFile, write_pth};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -296,101 +294,6 @@ fn wrap(bare: &WeightFile, prefix: &str, path: &Path) {
     });
     let tensors = tensors.chain(others(&["state_dict.mean", "state_dict.std"]));
     write_pth(path, tensors, None, FloatDType::F32).unwrap();
-}
-
-/// A network that was pickled with its modules.
-struct Pickled {
-    tensors: StoredWeights,
-    layers: BTreeMap<String, LayerAttributes>,
-}
-
-impl Source for Pickled {
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        Source::tensors(&self.tensors)
-    }
-
-    fn metadata(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
-    }
-
-    fn read(&self, name: &str) -> atrous::Result<Vec<f32>> {
-        self.tensors.read(name)
-    }
-
-    fn label(&self) -> String {
-        "modules in memory".to_owned()
-    }
-
-    fn layers(&self) -> Option<&BTreeMap<String, LayerAttributes>> {
-        Some(&self.layers)
-    }
-}
-
-/// Returns the network below `model.` with some of its modules.
-fn pickled<const N: usize>(layers: [(&str, LayerAttributes); N]) -> Pickled {
-    let layers = layers.map(|(path, layer)| (path.to_owned(), layer)).into();
-    Pickled { tensors: source([network("model.", 1)]), layers }
-}
-
-fn conv(stride: u64, dilation: u64) -> LayerAttributes {
-    let [stride, dilation, padding] = [stride, dilation, dilation].map(|n| Some([n, n]));
-    LayerAttributes { class: "Conv2d".into(), stride, dilation, padding, eps: None }
-}
-
-fn class(name: &str) -> LayerAttributes {
-    LayerAttributes { class: name.into(), ..LayerAttributes::default() }
-}
-
-/// Depthwise convolutions of the blocks whose strides lead to output strides 16 and 32.
-const BLOCKS: [&str; 2] =
-    ["model.encoder.features.7.conv.1.0", "model.encoder.features.14.conv.1.0"];
-
-#[test]
-fn pickled_modules_state_the_output_stride_the_rates_and_eps() {
-    let defaults = pickled([(BLOCKS[0], conv(2, 1)), (BLOCKS[1], conv(1, 2))]);
-    let loaded = load(&defaults, ReadOptions::default()).unwrap();
-    assert_network(&loaded, 1);
-    assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
-
-    let norm = LayerAttributes { eps: Some(1e-3), ..class("BatchNorm2d") };
-    let stated = pickled([
-        (BLOCKS[0], conv(1, 2)),
-        (BLOCKS[1], conv(1, 4)),
-        ("model.encoder.features.0.1", norm),
-        ("model.decoder.aspp.0.convs.1.0.0", conv(1, 6)),
-    ]);
-    let loaded = load(&stated, ReadOptions::default()).unwrap();
-    let mut expected = config();
-    expected.output_stride = 8;
-    expected.eps.backbone = 1e-3;
-    expected.head.as_mut().unwrap().aspp.rates[0] = 6;
-    assert_eq!(loaded.config, expected);
-    assert!(
-        loaded.notes[0].contains("output stride 8, atrous rates 6 24 36"),
-        "{:?}",
-        loaded.notes
-    );
-}
-
-#[test]
-fn pickled_modules_that_compute_something_else_are_refused() {
-    for (path, layer, problem) in [
-        (BLOCKS[1], conv(1, 3), "conv.1.0` has dilation 3, the network of its names 2"),
-        ("model.encoder.features.0.0", conv(1, 1), "features.0.0` has stride 1"),
-        (
-            "model.encoder.features.0.0",
-            LayerAttributes { padding: Some([0, 0]), ..conv(2, 1) },
-            "features.0.0` has padding 0",
-        ),
-        ("model.encoder.features.0.2", class("ReLU"), "is a ReLU, which MobileNetV2"),
-        ("model.encoder.layer2.0.aa", class("BlurPool2d"), "is a BlurPool2d"),
-    ] {
-        let text = load(&pickled([(path, layer)]), ReadOptions::default()).unwrap_err().to_string();
-        assert!(text.contains(problem), "{text}");
-    }
-    // Modules of another network in the file do not matter.
-    let beside = pickled([("teacher.features.0.2", class("ReLU"))]);
-    assert_network(&load(&beside, ReadOptions::default()).unwrap(), 1);
 }
 
 #[test]

@@ -191,6 +191,7 @@ fn every_option_reaches_the_config() {
         padding: Some(PaddingRule::TfSame),
         preprocess: Some("0.1,0.2,0.3/0.5".parse().unwrap()),
         activation: Some(OutputActivation::Sigmoid),
+        ..Statements::default()
     };
     let Loaded { config, settings, notes, .. } = load_with(&network("smp"), None, statements);
     let head = config.head.as_ref().unwrap();
@@ -201,6 +202,35 @@ fn every_option_reaches_the_config() {
     assert_eq!(Normalization::of(&config.preprocess), normalization);
     assert!(settings.len() == 6 && settings.iter().all(|s| s.stated_by == StatedBy::Option));
     assert!(notes.is_empty(), "{notes:?}");
+}
+
+/// Checkpoints of TensorFlow that were trained with a multi-grid ran without it.
+#[test]
+fn a_stated_multi_grid_is_that_of_a_tensorflow_checkpoint_and_is_stored() {
+    let tensorflow = find("tensorflow").unwrap();
+    let backbone = Backbone::named("resnet50_beta").unwrap();
+    let like = atrous::engine::weights::dialects::like;
+    let assumed = like(tensorflow, &backbone, false, false, 4).unwrap();
+    assert!(assumed.multi_grid.is_empty());
+    let mut stored = store(&assumed, &random_weights(&assumed, 5), tensorflow).unwrap();
+    stored.metadata.clear();
+    let grid = |factors: &[usize]| Statements {
+        multi_grid: Some(factors.to_vec()),
+        ..Statements::default()
+    };
+    let loaded = load_with(&stored, None, grid(&[1, 2, 4]));
+    assert_eq!(loaded.config, Config { multi_grid: vec![1, 2, 4], ..assumed.clone() });
+    assert_eq!(stated_by(&loaded, Property::MultiGrid), StatedBy::Option);
+    let native = find("atrous").unwrap();
+    let imported = store(&loaded.config, &loaded.weights, native).unwrap();
+    let again = load_with(&imported, None, Statements::default());
+    assert_eq!(again.config.multi_grid, [1, 2, 4]);
+    assert_eq!(stated_by(&again, Property::MultiGrid), StatedBy::WeightFile);
+    let ones = load_with(&imported, None, grid(&[1, 1, 1]));
+    assert_eq!(ones.config, assumed);
+    assert!(ones.notes[0].contains("--multi-grid 1,1,1 overrides 1,2,4"), "{:?}", ones.notes);
+    assert!(refusal(&stored, None, grid(&[1, 2])).contains("a multi-grid of 3 factors, got 2"));
+    assert!(refusal(&network("smp"), None, grid(&[1, 2, 4])).contains("has no multi-grid"));
 }
 
 #[test]

@@ -23,7 +23,8 @@ const opacity = () => $('opacity').value / 100;
 // ---------------------------------------------------------------- network
 
 // What a model file cannot state: the ids of the fields, which are the names that src/web takes.
-const STATED = ['trained_stride', 'rates', 'align_corners', 'padding', 'preprocess', 'activation'];
+const STATED =
+  ['trained_stride', 'rates', 'multi_grid', 'align_corners', 'padding', 'preprocess', 'activation'];
 
 // The files that are chosen together with a model, and what src/web calls them.
 const CONFIGS = { 'config.json': 'config', 'preprocessor_config.json': 'preprocessor' };

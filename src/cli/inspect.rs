@@ -8,14 +8,15 @@ use crate::geometry::Size;
 use crate::graph::{Graph, Place, Role};
 use crate::image::{ClassTable, SizeRule};
 use crate::models::{
-    Config, ConvKind, Decoder, Head, ModelCard, Norm, Outputs, Pooling, build_network, parameters,
+    Config, ConvKind, Decoder, Head, Labeling, ModelCard, Norm, Outputs, Pooling, build_network,
+    parameters,
 };
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
 use crate::tensor::Shape;
 use crate::text;
-use crate::weights::statements::{Setting, StatedBy};
+use crate::weights::statements::Setting;
 use std::path::PathBuf;
 
 /// Input size for cost and memory.
@@ -81,10 +82,11 @@ impl Network {
         }
     }
 
-    fn is_segmentation(&self) -> bool {
+    /// How labels follow from the outputs. `None` for a bare backbone.
+    fn labeling(&self) -> Option<Labeling> {
         match self {
-            Network::File(model) => model.network.labeling().is_some(),
-            Network::Named(config) => config.head.is_some(),
+            Network::File(model) => model.network.labeling(),
+            Network::Named(config) => config.head.as_ref().map(Head::labeling),
         }
     }
 
@@ -220,7 +222,7 @@ struct Layer {
 pub(super) fn run(args: &Args) -> Result<()> {
     let subject = args.network.open(args.weights.as_ref())?;
     let size = subject.size(args.size);
-    let outputs = Outputs { labels: subject.is_segmentation(), ..Outputs::default() };
+    let outputs = Outputs { labels: subject.labeling().is_some(), ..Outputs::default() };
     let input = Shape::images(1, size, subject.input_channels());
     let built = passes::dead_code(subject.network(input, &outputs)?)?;
     let optimized = passes::optimize(built.clone())?;
@@ -307,10 +309,11 @@ fn summary(report: &Report, subject: &Network) -> String {
         rows.push(("written by", onnx.producer.clone()));
         rows.extend(onnx.size.map(|size| ("image size", format!("{size} only"))));
     }
-    // Of a file that states its own config nothing is in doubt.
-    let stated = report.settings.iter().filter(|s| s.stated_by != StatedBy::WeightFile);
     rows.extend(
-        stated.map(|s| (s.property.name(), format!("{} ({})", s.value, s.stated_by.name()))),
+        report
+            .settings
+            .iter()
+            .map(|s| (s.property.name(), format!("{} ({})", s.value, s.stated_by.name()))),
     );
     if report.config.as_ref().is_some_and(|config| config.norm == Norm::Folded) {
         rows.push(("batch norms", "folded into the convolutions: not for training".to_owned()));
@@ -322,7 +325,7 @@ fn summary(report: &Report, subject: &Network) -> String {
             Network::File(model) => model.class_table().names,
             Network::Named(_) => ClassTable::for_classes(classes).names,
         };
-        rows.push(("classes", classes.to_string()));
+        rows.push(("classes", format!("{classes}{}", outputs_text(subject.labeling()))));
         // All of them: `--keep` and class tables need the names.
         rows.extend(names_in_lines(&names).into_iter().map(|line| ("", line)));
     }
@@ -334,7 +337,7 @@ fn summary(report: &Report, subject: &Network) -> String {
     table(&rows, &[])
 }
 
-/// Parameters, Multi-Adds and memory.
+/// Describes the size of a network, and what it takes to run it.
 fn cost_rows(report: &Report) -> [(&'static str, String); 3] {
     let gigas = report.multi_adds as f64 / 1e9;
     let (in_auxiliary, without_auxiliary) = match report.auxiliary_parameters {
@@ -363,6 +366,18 @@ fn cost_rows(report: &Report) -> [(&'static str, String); 3] {
             ),
         ),
     ]
+}
+
+/// Describes sigmoid outputs, of which there is one fewer than classes: ` (one sigmoid output, ..)`.
+fn outputs_text(labeling: Option<Labeling>) -> String {
+    let sigmoid = labeling.and_then(|labeling| Some((labeling.channels(), labeling.sigmoid()?)));
+    match sigmoid {
+        None => String::new(),
+        Some((1, threshold)) => format!(" (one sigmoid output, threshold {threshold})"),
+        Some((n, threshold)) => {
+            format!(" (background and {n} sigmoid outputs, threshold {threshold})")
+        }
+    }
 }
 
 /// Wraps class names, with their numbers, into lines of about 76 characters.

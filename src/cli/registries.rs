@@ -16,7 +16,7 @@ pub(super) fn backbones() -> String {
 }
 
 /// The names of dialects, separated by commas.
-pub(in crate::cli) fn dialects() -> String {
+pub(super) fn dialects() -> String {
     DIALECTS.iter().map(|dialect| dialect.name()).collect::<Vec<_>>().join(", ")
 }
 

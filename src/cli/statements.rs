@@ -40,6 +40,10 @@ pub(super) struct ConventionArgs {
     #[arg(long, help_heading = HEADING, value_name = "N,...", value_delimiter = ',', value_parser = rate)]
     rates: Option<Vec<usize>>,
 
+    /// Multi-grid: factors of the dilations of the backbone's last units, such as 1,2,4
+    #[arg(long, help_heading = HEADING, value_name = "N,...", value_delimiter = ',', value_parser = rate)]
+    multi_grid: Option<Vec<usize>>,
+
     /// Whether bilinear upsampling aligns the corner pixels
     #[arg(long, help_heading = HEADING, value_name = "true|false", hide_possible_values = true)]
     align_corners: Option<bool>,
@@ -65,7 +69,7 @@ impl From<PaddingName> for PaddingRule {
     }
 }
 
-/// Parses an atrous rate.
+/// Parses an atrous rate, or a factor of one.
 fn rate(text: &str) -> Result<usize, String> {
     let rate = text.trim().parse().ok().filter(|n| (1..=1 << 16).contains(n));
     rate.ok_or_else(|| "expected positive integers, such as 12,24,36".to_owned())
@@ -88,6 +92,7 @@ impl ConventionArgs {
         Statements {
             trained_stride: self.trained_stride,
             rates: self.rates.clone(),
+            multi_grid: self.multi_grid.clone(),
             align_corners: self.align_corners,
             padding: self.padding.map(PaddingRule::from),
             ..Statements::default()

@@ -106,6 +106,9 @@ impl Backbone {
     pub(super) fn validate(&self, rules: &Conventions, low_level: LowLevel) -> Result<()> {
         let (spec, family) = (self.spec(), self.family());
         let (got, expected) = (rules.multi_grid.len(), spec.grid_units());
+        if got != 0 && expected == 0 {
+            return Err(error!(Config, "{} has no multi-grid", self.title()));
+        }
         if got != 0 && got != expected {
             return Err(error!(
                 Config,

@@ -5,14 +5,11 @@ use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::models::{CONFIG_KEY, Config, ModelCard};
 use crate::tensor::{Shape, Tensor};
-use crate::weights::dialects::{self, NATIVE};
+use crate::weights::dialects::{self, NATIVE, PROGRESS_KEY};
 use crate::weights::{FloatDType, WeightFile, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-
-/// Metadata key of a checkpoint's [`RunProgress`], as JSON.
-const PROGRESS_KEY: &str = "atrous.progress";
 
 /// The best evaluation of a run. Serialized as `[mean IoU, step]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

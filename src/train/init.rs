@@ -91,13 +91,15 @@ impl InitialModel {
 /// The network that a recipe describes on a backbone.
 fn new_network(recipe: &NetworkRecipe, backbone: Backbone, classes: usize) -> Result<Config> {
     let plus = recipe.model != Some(ModelName::DeepLabV3);
+    let separable = recipe.separable.unwrap_or(false);
     let own = || own_network(recipe, backbone.clone(), classes);
-    let of = |name: &str| dialects::like(dialects::find(name)?, &backbone, plus, classes);
+    let of =
+        |name: &str| dialects::like(dialects::find(name)?, &backbone, plus, separable, classes);
     let mut config = match recipe.like.as_deref() {
         Some(name) if name == NATIVE.name() => return Ok(own()),
         Some(name) => of(name)?,
         // What SMP has can be used there afterwards; but its rates are too large for its stride.
-        None if plus && recipe.separable => match of("smp") {
+        None if plus && recipe.separable != Some(false) => match of("smp") {
             Ok(mut config) => {
                 let rates = own().head.map(|head| head.aspp.rates).unwrap_or_default();
                 let head = config.head.as_mut().expect("invariant: `like` has a head");
@@ -129,7 +131,8 @@ fn has_backbone_of(model: &Model, config: &Config) -> Result<bool> {
 /// Replaces the head of a config by that of the recipe.
 fn with_recipe_head(recipe: &NetworkRecipe, mut config: Config) -> Config {
     let head = config.head.as_mut().expect("invariant: deeplab_v3plus has a head");
-    let kind = if recipe.separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
+    let kind =
+        if recipe.separable.unwrap_or(true) { ConvKind::SeparableNorm } else { ConvKind::Plain };
     head.aspp.kind = kind;
     head.aspp.dropout = recipe.dropout;
     match (recipe.model.unwrap_or(ModelName::DeepLabV3Plus), &mut head.decoder) {
@@ -241,6 +244,35 @@ mod tests {
         assert!(
             begin(&NetworkRecipe { backbone: Some("vgg16".into()), ..small() }, 4, None).is_err()
         );
+    }
+
+    /// `separable = true` had no effect except with `like = "atrous"`.
+    #[test]
+    fn separable_convolutions_are_those_of_the_recipe_where_the_code_base_has_them() {
+        let kinds = |like: Option<&str>, backbone: &str, separable| {
+            let (like, backbone) = (like.map(str::to_owned), Some(backbone.to_owned()));
+            let recipe = NetworkRecipe { like, backbone, separable, ..NetworkRecipe::default() };
+            let backbone = Backbone::named(recipe.backbone.as_deref().unwrap()).unwrap();
+            let head = new_network(&recipe, backbone, 4).unwrap().head.unwrap();
+            let Decoder::Plus(plus) = head.decoder else { panic!("{recipe:?}") };
+            (head.aspp.kind, plus.kind)
+        };
+        let (plain, smps, both) = (ConvKind::Plain, ConvKind::Separable, ConvKind::SeparableNorm);
+        for (like, backbone, separable, expected) in [
+            (None, "resnet18", None, (plain, smps)),
+            (None, "resnet18", Some(true), (smps, smps)),
+            (None, "resnet18", Some(false), (plain, plain)),
+            (Some("smp"), "resnet18", None, (plain, smps)),
+            (Some("smp"), "resnet18", Some(true), (smps, smps)),
+            (Some("smp"), "resnet18", Some(false), (plain, smps)),
+            (Some("atrous"), "resnet18", None, (both, both)),
+            (Some("atrous"), "resnet18", Some(false), (plain, plain)),
+            (Some("tensorflow"), "xception65", Some(true), (both, both)),
+            (Some("tensorflow"), "xception65", Some(false), (plain, plain)),
+            (Some("vainf"), "resnet50", Some(true), (plain, plain)),
+        ] {
+            assert_eq!(kinds(like, backbone, separable), expected, "{like:?} {separable:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::step::{NormMode, StepOptions};
 use super::update::Optimizer;
 use crate::data::Augmentation;
 use crate::error::{ErrorKind, Result, error};
-use crate::models::OutputActivation;
+use crate::models::{Config, ConvKind, OutputActivation};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -91,8 +91,10 @@ pub struct NetworkRecipe {
     pub backbone: Option<String>,
     /// Ratio of the image size to the size of the last feature map: 8, 16 or 32.
     pub output_stride: usize,
-    /// Whether ASPP and decoder use depthwise-separable convolutions.
-    pub separable: bool,
+    /// Whether ASPP and decoder use depthwise-separable convolutions, as far as the code base of
+    /// `like` has both. By default they do in this crate's conventions, and in the decoder of
+    /// segmentation-models-pytorch.
+    pub separable: Option<bool>,
     /// Dropout probability after ASPP's projection.
     pub dropout: f32,
     /// How outputs become probabilities: softmax over the classes, or, for two classes, one output
@@ -184,11 +186,24 @@ impl Default for NetworkRecipe {
             model: None,
             backbone: None,
             output_stride: 16,
-            separable: true,
+            separable: None,
             dropout: 0.1,
             activation: None,
             preprocess: None,
         }
+    }
+}
+
+impl NetworkRecipe {
+    /// Sets [`NetworkRecipe::separable`] to what a network has in its ASPP, if it states otherwise:
+    /// not every code base has both, and the head of initial weights stays. Returns whether it did.
+    pub fn record_separable(&mut self, network: &Config) -> bool {
+        let used = network.head.as_ref().map(|head| head.aspp.kind != ConvKind::Plain);
+        let differs = self.separable.is_some() && used.is_some() && self.separable != used;
+        if differs {
+            self.separable = used;
+        }
+        differs
     }
 }
 

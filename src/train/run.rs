@@ -66,6 +66,7 @@ impl Run {
         if let Some(note) = recipe.adjust_ignore_label(data.table.len()) {
             log::warn!("{note}");
         }
+        recipe.network.record_separable(&initial.config);
         // Check everything before anything is written.
         let trainer =
             Trainer::new(context.device, &initial.config, &initial.weights, recipe.options()?)?;

@@ -1,12 +1,23 @@
 //! Positioned reads from one file, on disk or in memory.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::open_regular;
 use crate::memory;
+use crate::text;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+/// Names of the weight file in the directory of a run, of `save_pretrained`, and of others.
+const PREFERRED: [&str; 6] = [
+    "best.safetensors",
+    "last.safetensors",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.pth",
+    "model.onnx",
+];
 
 /// An open file of known length.
 ///
@@ -29,8 +40,14 @@ impl Source {
     /// Opens a file.
     ///
     /// # Errors
-    /// Returns an error if the file is missing, unreadable, or not a regular file.
+    /// Returns an error if the file is missing, unreadable, or not a regular file. For a directory
+    /// it names the weight file in it.
     pub fn open(path: &Path) -> Result<Self> {
+        let mut inside = PREFERRED.iter().map(|name| path.join(name));
+        if let Some(file) = inside.find(|file| file.is_file()) {
+            let advice = format!("pass the weight file in it: {}", text::path(file));
+            return Err(error!(Io, "is a directory").file(path).advice(advice));
+        }
         let file = open_regular(path, "a weight file")?;
         let len = file.metadata().map_err(|e| Error::io(path, "could not open", e))?.len();
         Ok(Self { path: path.to_path_buf(), len, bytes: Mutex::new(Bytes::File(file)) })

@@ -258,3 +258,59 @@ fn a_size_that_needs_an_image_is_refused_where_there_is_none() {
         }
     }
 }
+
+/// A training checkpoint was reported as misshapen tensors, and a directory only as a directory.
+#[test]
+fn weights_that_are_a_checkpoint_or_a_directory_are_refused_with_the_file_to_pass() {
+    let dir = directory();
+    let run = dir.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let config = tiny_config();
+    let metadata = [("atrous.config", config.to_json()), ("atrous.progress", "{}".to_owned())]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+    let tensors = [("weights.logits.bias".to_owned(), vec![1, 1, 1, 5], vec![0.0f32; 5])];
+    let dtype = atrous::engine::weights::FloatDType::F32;
+    let file = run.join("checkpoint.safetensors");
+    atrous::engine::weights::write_safetensors(file, tensors, &metadata, dtype).unwrap();
+    let refused = |args: &[&str], text: &str| {
+        atrous(dir.path()).args(args).assert().failure().stderr(contains(text));
+    };
+    refused(
+        &["inspect", "run/checkpoint.safetensors"],
+        "run/checkpoint.safetensors: the file is a training checkpoint, for `atrous train --resume`; best.safetensors and last.safetensors",
+    );
+    let segment = |weights| ["segment", "a.png", "-o", "b.png", "-w", weights];
+    refused(&segment("run/checkpoint.safetensors"), "is a training checkpoint");
+    refused(&segment("run"), "run: is a directory; pass a weight file");
+    for name in ["pytorch_model.bin", "model.safetensors", "best.safetensors"] {
+        std::fs::write(run.join(name), "").unwrap();
+        refused(&segment("run"), &format!("pass the weight file in it: run/{name}"));
+    }
+}
+
+/// Files with their own config, and pickled ones, showed none of these lines.
+#[test]
+fn inspect_lists_what_every_file_states_with_its_source_and_the_single_output() {
+    let dir = directory();
+    let inspect = |file: &str| {
+        let output = atrous(dir.path()).args(["inspect", file, "--size", "65"]).assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    let text = inspect("tiny.safetensors");
+    for line in ["trained output stride", "aligned corners", "padding", "preprocessing"] {
+        let line = text.lines().find(|l| l.starts_with(line)).unwrap_or_else(|| panic!("{text}"));
+        assert!(line.ends_with("(the weight file)"), "{line}");
+    }
+    assert!(text.contains("softmax (the weight file)") && !text.contains("threshold"), "{text}");
+
+    let mut config = tiny_config();
+    let head = config.head.as_mut().unwrap();
+    (head.classes, head.activation) = (2, atrous::engine::models::OutputActivation::Sigmoid);
+    head.class_names.clear();
+    head.class_colors.clear();
+    write_network(&dir.path().join("binary.safetensors"), &config, 5);
+    let text = inspect("binary.safetensors");
+    assert!(text.contains("2 (one sigmoid output, threshold 0.5)"), "{text}");
+    assert!(text.contains("sigmoid (the weight file)"), "{text}");
+}

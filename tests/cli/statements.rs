@@ -126,7 +126,7 @@ fn statements_without_weights_or_of_no_sense_are_wrong_usage() {
 #[test]
 fn the_help_has_the_options_in_a_group_of_their_own() {
     let dir = directory();
-    for (command, expected) in [("segment", 6), ("import", 6), ("bench", 6), ("train", 4)] {
+    for (command, expected) in [("segment", 7), ("import", 7), ("bench", 7), ("train", 5)] {
         let help = atrous(dir.path()).args([command, "-h"]).assert().success();
         let help = String::from_utf8(help.get_output().stdout.clone()).unwrap();
         let (_, group) = help.split_once("What a weight file cannot state").unwrap();

@@ -150,3 +150,21 @@ fn a_data_set_and_a_run_whose_names_are_no_utf8_are_trained_and_resumed() {
         .success();
     assert!(stderr(&resumed).contains("resuming after step 2 of 3"));
 }
+
+/// 255 is the ignored label, so that a network learned that everything is background.
+#[test]
+fn masks_of_0_and_255_are_refused_before_the_first_step() {
+    let root = data_set();
+    for mask in fs::read_dir(root.path().join("trainannot")).unwrap().map(|e| e.unwrap().path()) {
+        let mut labels = image::open(&mask).unwrap().to_luma8();
+        labels.pixels_mut().for_each(|p| p.0[0] = if p.0[0] == 1 { 255 } else { 0 });
+        labels.save(&mask).unwrap();
+    }
+    let out = root.path().join("run");
+    let text = stderr(&train(&with(begin(root.path(), &out), &["--steps", "1"])).failure());
+    assert!(
+        text.contains("masks with only 0 and 255") && text.contains("use 1 for the foreground"),
+        "{text}"
+    );
+    assert!(!out.exists());
+}

@@ -1,8 +1,10 @@
 //! Lines that `atrous train` prints about the network and the run before the first step.
 
+use crate::data::Pair;
 use crate::geometry::Size;
+use crate::image::dimensions;
 use crate::models::Config;
-use crate::train::{InitialModel, Run};
+use crate::train::{InitialModel, NetworkRecipe, Run};
 use std::cmp::Ordering;
 use std::path::Path;
 
@@ -41,19 +43,50 @@ pub(super) fn resumed(run: &Run) -> String {
     }
 }
 
-/// Returns a note if the feature map of a crop is no larger than ASPP's largest rate. Measured on
-/// CamVid: networks trained on crops of 257 reached a mIoU of 0.646 (rates 12, 24, 36) and 0.556
-/// (6, 12, 18) on whole images, and 0.699 and 0.595 with a sliding window of 257.
-pub(super) fn narrow_crops(config: &Config, crop: Size) -> Option<String> {
-    let rate = *config.head.as_ref()?.aspp.rates.iter().max()?;
-    let stride = config.output_stride;
-    (crop.width.min(crop.height).div_ceil(stride) <= rate).then(|| {
-        let least = rate * stride + 1;
+/// Returns a note if the network does not have the convolutions that the recipe states, and
+/// corrects the recipe.
+pub(super) fn separable(recipe: &mut NetworkRecipe, network: &Config) -> Option<String> {
+    recipe.record_separable(network).then(|| {
+        let used = recipe.separable.unwrap_or_default();
+        let without = if used { "separable" } else { "no separable" };
         format!(
-            "note: crops of {crop} are smaller than the reach of ASPP's rate {rate} ({least} pixels): its outer taps would see only padding, so \
-             the batch-norm statistics would not match whole images; use `--crop {least}` or larger"
+            "note: `separable = {}` has no effect: the ASPP of this network, as its code base or the initial weights \
+             have it, has {without} convolutions; the recipe of the run states `separable = {used}`",
+            !used
         )
     })
+}
+
+/// Returns the largest width and height of a sample of the images, from their headers.
+pub(super) fn largest(pairs: &[Pair]) -> Size {
+    /// Maximum number of headers to read: a data set can have a hundred thousand.
+    const MAX_PROBED: usize = 32;
+    let every = pairs.len().div_ceil(MAX_PROBED).max(1);
+    let sizes = pairs.iter().step_by(every).filter_map(|pair| dimensions(&pair.image).ok());
+    sizes.fold(Size::new(0, 0), |largest, size| largest.zip(size, usize::max))
+}
+
+/// Returns a note if the feature map of a crop is no larger than ASPP's largest rate, and that of a
+/// whole image of this size is larger than the crop's. Measured on CamVid: networks trained on crops
+/// of 257 reached a mIoU of 0.646 (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole images, and 0.699
+/// and 0.595 with a sliding window of 257.
+pub(super) fn narrow_crops(config: &Config, crop: Size, images: Size) -> Option<String> {
+    let rate = *config.head.as_ref()?.aspp.rates.iter().max()?;
+    let least = rate * config.output_stride + 1;
+    // Beyond the image a larger crop has only padding, as the whole image has.
+    let better = crop.zip(images, |crop, image| crop.max(least.min(image)));
+    if better == crop {
+        return None;
+    }
+    let better = match better {
+        Size { width, height } if width == height => width.to_string(),
+        size => size.to_string(),
+    };
+    Some(format!(
+        "note: crops of {crop} are smaller than the reach of ASPP's rate {rate} ({least} pixels): its outer taps would see more padding than in \
+         whole images, whose statistics the batch norms would not match; use `--crop {better}` or larger, or `--window {}` in `eval`",
+        crop.width.min(crop.height)
+    ))
 }
 
 /// Describes the cost of accumulating gradients; `images` is the size of the training set.
@@ -101,14 +134,33 @@ mod tests {
     }
 
     #[test]
+    fn a_separable_aspp_that_the_network_does_not_have_is_reported_and_recorded() {
+        let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);
+        let mut recipe = NetworkRecipe { separable: Some(true), ..NetworkRecipe::default() };
+        let note = separable(&mut recipe, &config).unwrap();
+        assert!(note.contains("`separable = true` has no effect"), "{note}");
+        assert_eq!(recipe.separable, Some(false));
+        assert_eq!(separable(&mut recipe, &config), None);
+        assert_eq!(separable(&mut NetworkRecipe::default(), &config), None);
+    }
+
+    #[test]
     fn crops_smaller_than_the_largest_rate_are_reported_with_a_sufficient_size() {
         let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);
-        let note = narrow_crops(&config, Size::new(513, 257)).unwrap();
-        assert!(note.contains("513x257") && note.contains("`--crop 289`"), "{note}");
-        assert_eq!(narrow_crops(&config, Size::square(289)), None);
-        assert!(narrow_crops(&config.with_output_stride(8).unwrap(), Size::square(288)).is_some());
+        let large = Size::square(2000);
+        let note = narrow_crops(&config, Size::new(513, 257), large).unwrap();
+        assert!(note.contains("513x257") && note.contains("`--crop 513x289`"), "{note}");
+        let note = narrow_crops(&config, Size::square(257), large).unwrap();
+        assert!(note.contains("`--crop 289`"), "{note}");
+        assert_eq!(narrow_crops(&config, Size::square(289), large), None);
+        // Crops that cover the images cannot be any better.
+        assert_eq!(narrow_crops(&config, Size::square(257), Size::new(257, 200)), None);
+        let note = narrow_crops(&config, Size::square(257), Size::new(480, 270)).unwrap();
+        assert!(note.contains("`--crop 289x270`"), "{note}");
+        let finer = config.with_output_stride(8).unwrap();
+        assert!(narrow_crops(&finer, Size::square(288), large).is_some());
         let mut phone = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);
         phone.head.as_mut().unwrap().aspp.rates.clear();
-        assert_eq!(narrow_crops(&phone, Size::square(65)), None);
+        assert_eq!(narrow_crops(&phone, Size::square(65), large), None);
     }
 }

@@ -13,6 +13,7 @@ use super::outputs::OutputCheck;
 use super::registries::data_help;
 use super::statements::ConventionArgs;
 use crate::data::MAX_WORKERS;
+use crate::data::doctor::check_foreground;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
 use crate::exec::Device;
@@ -188,14 +189,21 @@ fn start(
     let init = args.initial_weights()?;
     let (from, how) = (origin.clone(), recipe.clone());
     let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
+    let (pairs, table, ignore) = (sets.training.clone(), sets.table.clone(), recipe.loss.ignore);
+    context.wait_for(move || check_foreground(&pairs, &table, ignore)).map_err(|e| e.file(data))?;
     args.settings.apply_epochs(&mut recipe, sets.training.len());
     let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
     args.say(&format!("device: {device}"));
     args.say(&sets.to_string());
     args.say(&about::network(&initial, args.init.as_deref()));
+    args.say_all(about::separable(&mut recipe.network, &initial.config));
     let notes = recipe.adjust_ignore_label(sets.table.len());
     args.say_all(notes);
-    args.say_all(about::narrow_crops(&initial.config, recipe.augmentation.crop));
+    args.say_all(about::narrow_crops(
+        &initial.config,
+        recipe.augmentation.crop,
+        about::largest(&sets.training),
+    ));
     let (on, network, pairs) = (device.clone(), initial.clone(), sets.validation.clone());
     let scoring = context.wait_for(move || ValidationMemory::new(&on, &network, &pairs))?;
     let (need, notes) = match args.max_memory {

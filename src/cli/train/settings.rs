@@ -1,9 +1,10 @@
 //! Training settings on the command line: each overrides one of the recipe.
 
 use crate::cli::args::output_stride;
-use crate::cli::registries::{backbones, dialects};
+use crate::cli::registries::backbones;
 use crate::error::Result;
 use crate::geometry::Size;
+use crate::models::OutputActivation;
 use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
 use std::path::Path;
 
@@ -27,7 +28,7 @@ pub(super) struct Settings {
         long,
         value_name = "NAME",
         help_heading = NETWORK,
-        help = format!("Build the network as this code base does, so that it can be used there: {} [default: smp with the paper's rates, where it has the backbone, else atrous]", dialects())
+        help = "Build the network as this code base does, so that it can be used there: smp, torchvision, vainf, jfzhang95, tensorflow, or atrous for this program's own conventions [default: smp with atrous rates 6, 12 and 18, where it has the backbone, else atrous]"
     )]
     like: Option<String>,
 
@@ -38,6 +39,11 @@ pub(super) struct Settings {
     /// Input normalization; overrides that of `--init`
     #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     preprocess: Option<PreprocessName>,
+
+    /// How outputs become probabilities: softmax, or for two classes sigmoid, which is one output
+    /// for the foreground [default: softmax, or that of `--init`]
+    #[arg(long, value_name = "softmax|sigmoid", help_heading = NETWORK, hide_possible_values = true)]
+    activation: Option<OutputActivation>,
 
     /// Which batch norms use the statistics of the batch [default: train]
     #[arg(long, value_name = "MODE", help_heading = NETWORK)]
@@ -121,11 +127,16 @@ pub(super) struct Settings {
     /// 0.1]
     #[arg(long, value_name = "X", help_heading = SPLITS, alias = "val-share")]
     val_fraction: Option<f64>,
+
+    /// License of the trained network, for the model card in its files; the data decides it
+    /// [default: not stated]
+    #[arg(long, value_name = "TEXT", help_heading = SPLITS)]
+    license: Option<String>,
 }
 
 const NETWORK: &str = "Network";
 const TRAINING: &str = "Training";
-const SPLITS: &str = "Data splits";
+const SPLITS: &str = "Data";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ScheduleName {
@@ -202,6 +213,9 @@ impl Settings {
         if self.preprocess.is_some() {
             recipe.network.preprocess = self.preprocess;
         }
+        if self.activation.is_some() {
+            recipe.network.activation = self.activation;
+        }
         put(&mut recipe.steps, &self.steps);
         put(&mut recipe.batch, &self.batch);
         put(&mut recipe.accumulate, &self.accumulate);
@@ -219,6 +233,9 @@ impl Settings {
         put(&mut recipe.data.split, &self.split);
         put(&mut recipe.data.val_split, &self.val_split);
         put(&mut recipe.data.val_fraction, &self.val_fraction);
+        if self.license.is_some() {
+            recipe.data.license.clone_from(&self.license);
+        }
         put(&mut recipe.evaluate_every, &self.evaluate_every);
         put(&mut recipe.checkpoint_every, &self.checkpoint_every);
         if let Some(name) = self.schedule {
@@ -252,6 +269,19 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `--activation` and `--license` were unknown, and the tips named unrelated options.
+    #[test]
+    fn activation_and_license_are_options_of_the_recipe() {
+        let settings = Settings {
+            activation: Some(OutputActivation::Sigmoid),
+            license: Some("CC BY 4.0".to_owned()),
+            ..Settings::default()
+        };
+        let recipe = settings.recipe(None).unwrap();
+        assert_eq!(recipe.network.activation, Some(OutputActivation::Sigmoid));
+        assert_eq!(recipe.data.license.as_deref(), Some("CC BY 4.0"));
+    }
 
     #[test]
     fn epochs_become_steps_of_the_effective_batch() {

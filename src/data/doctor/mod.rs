@@ -2,11 +2,13 @@
 
 mod balance;
 mod finding;
+mod foreground;
 mod mask;
 mod sheet;
 
 pub use balance::ClassCount;
 pub use finding::{Finding, Problem, Severity};
+pub use foreground::check_foreground;
 
 use super::{Listing, Mismatch, MismatchKind, Pair, open_lenient, splits};
 use crate::error::Result;

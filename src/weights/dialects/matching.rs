@@ -14,7 +14,7 @@ pub(super) struct MatchedTensors {
     pub config: Config,
     /// Properties that files cannot state, and where they come from.
     pub settings: Vec<Setting>,
-    /// What was stated, and what is assumed.
+    /// What was stated.
     pub notes: Vec<String>,
     pub layout: KernelLayout,
     pub parameters: Vec<ExpectedTensor>,

@@ -18,6 +18,7 @@ mod matching;
 mod mmseg;
 mod native;
 mod pickled;
+mod pickled_outputs;
 mod resnet;
 mod smp;
 mod store;
@@ -38,7 +39,7 @@ pub use tensors::{Source, Tensors};
 use super::statements::{self, ConfigFiles, Resolved, Setting, Statements};
 use crate::error::{Result, error};
 use crate::graph::{ParamInfo, ParamRef, Part, Weights};
-use crate::models::{self, Backbone, CONFIG_KEY, Config};
+use crate::models::{self, CONFIG_KEY, Config};
 use crate::tensor::{Shape, Tensor};
 use matching::MatchedTensors;
 use rayon::prelude::*;
@@ -57,6 +58,9 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &imagenet::ImageNet,
     &timm::Timm,
 ];
+
+/// Metadata key of the progress of a training, which only its checkpoints have.
+pub(crate) const PROGRESS_KEY: &str = "atrous.progress";
 
 /// Tensor names and conventions of a code base.
 pub trait Dialect: Sync {
@@ -125,8 +129,16 @@ pub trait Dialect: Sync {
         None
     }
 
-    /// Adds to a backbone the layers that it has in the code base's segmentation networks.
-    fn complete(&self, _backbone: &mut Backbone) {}
+    /// Gives a bare backbone the layers and the dilation rule that it has in the code base's
+    /// segmentation networks. `None` if the code base is known not to have it.
+    fn encoder(&self, bare: Config) -> Option<Config> {
+        Some(bare)
+    }
+
+    /// Returns whether the code base can build its ASPP from separable convolutions.
+    fn has_separable_aspp(&self) -> bool {
+        false
+    }
 
     /// Returns a line of code that builds the network in the code base, with the settings that
     /// files do not contain. `None` if that takes more than a line.
@@ -296,18 +308,28 @@ pub fn expected(
 /// - if no dialect matches the names, or several networks do, none of them averaged,
 /// - if tensors of the network are missing, unexpected or misshapen; all of them are reported
 ///   together, before any elements are read,
-/// - if the number of classes is wrong, or
+/// - if the number of classes is wrong,
+/// - if the file is the checkpoint of a training, or
 /// - if elements cannot be read.
 pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
     let tensors = Tensors::of(source);
+    if tensors.metadata(PROGRESS_KEY).is_some() {
+        return Err(error!(
+            Weights,
+            "the file is a training checkpoint, for `atrous train --resume`"
+        )
+        .at(source.label())
+        .advice("best.safetensors and last.safetensors in its directory hold the weights"));
+    }
     let chosen = groups::choose(&tensors, source, &options).map_err(|e| e.at(source.label()))?;
     let groups::Chosen { prefix, mut matched, mut notes } = chosen;
     if let Some(layers) = source.layers() {
-        let adapted = pickled::adapt(layers, &prefix, &mut matched);
+        let adapted = pickled::adapt(layers, &prefix, &options.statements, &mut matched);
         notes.extend(adapted.map_err(|e| e.at(source.label()))?);
     }
     let MatchedTensors { dialect, config, settings, notes: stated, layout, parameters } = matched;
     notes.extend(stated);
+    notes.extend(statements::assumptions(dialect, &config, &settings));
     let weights = parameters.par_iter().map(|p| {
         let name = format!("{prefix}{}", p.name);
         let data = source.read(&name)?;

@@ -2,6 +2,7 @@
 //! dilations, padding and eps, which files of tensors alone do not.
 
 use super::matching::MatchedTensors;
+use super::pickled_outputs;
 use crate::error::{Error, Result, error};
 use crate::graph::{Graph, ParamInfo, Part, ValueId};
 use crate::models::{Backbone, Config, PaddingRule, build};
@@ -9,7 +10,7 @@ use crate::ops::{BatchNorm, Conv2d};
 use crate::tensor::{KernelShape, Shape};
 use crate::text::excerpt;
 use crate::weights::LayerAttributes;
-use crate::weights::statements::{ASSUMING, StatedBy};
+use crate::weights::statements::{Property, StatedBy, Statements, overrides};
 use std::collections::BTreeMap;
 
 /// Side of the image that the networks are built for. Strides and dilations do not depend on it.
@@ -29,44 +30,110 @@ impl Layers<'_> {
     }
 }
 
-/// Changes output stride, atrous rates and eps of a network to those of its modules. Returns a note
-/// if these are not the defaults of the dialect.
+/// Changes output stride, atrous rates, eps and activation of a network to those of its modules,
+/// except for what the caller states. Returns notes if these are not the defaults of the dialect,
+/// and about what the caller overrides.
 ///
 /// # Errors
 /// Returns an error that names the first module that computes something else.
 pub(super) fn adapt(
     layers: &BTreeMap<String, LayerAttributes>,
     prefix: &str,
+    statements: &Statements,
     matched: &mut MatchedTensors,
-) -> Result<Option<String>> {
+) -> Result<Vec<String>> {
     let layers = Layers { layers, prefix };
     check_activations(&layers, &matched.config)?;
-    // Nothing is assumed that the modules state.
-    matched.notes.retain(|note| !note.starts_with(ASSUMING));
-    matched.settings.retain(|setting| setting.stated_by != StatedBy::Assumed);
-    let Err(first) = compare(&layers, matched, &matched.config) else { return Ok(None) };
-    let stated = stated(&layers, matched);
-    for output_stride in [8, 16, 32] {
-        let config = Config { output_stride, ..stated.clone() };
-        if compare(&layers, matched, &config).is_ok() {
-            let note = note(&config);
-            matched.config = config;
-            return Ok(Some(note));
+    let mut config = fit(&layers, matched)?;
+    let classifier = matched.dialect.rename(&config, "logits", Part::Kernel);
+    let found = classifier.map_or(Ok(None), |name| {
+        pickled_outputs::activation(layers.layers, &format!("{prefix}{name}"))
+    });
+    let mut notes = Vec::new();
+    let activation = match (found, statements.activation) {
+        (Ok(activation), _) => activation,
+        (Err(reason), Some(_)) => {
+            notes.push(format!("--activation replaces a pickled module: {reason}"));
+            None
+        }
+        (Err(reason), None) => {
+            return Err(error!(Weights, "the pickled module {reason}")
+                .advice("state what the outputs are with --activation softmax or sigmoid"));
+        }
+    };
+    if let (Some(head), Some(activation)) = (&mut config.head, activation) {
+        head.set_activation(activation)?;
+    }
+    notes.extend(note(&config, &matched.config, statements));
+    let modules = config.clone();
+    statements.apply(&mut config)?;
+    for setting in &mut matched.settings {
+        let property = setting.property;
+        let is_stated = match property {
+            Property::Padding => modules.padding == PaddingRule::Symmetric,
+            Property::Activation => activation.is_some(),
+            Property::TrainedStride | Property::Rates | Property::MultiGrid => true,
+            Property::AlignCorners | Property::Preprocess => false,
+        };
+        let stated = property.value(&modules).filter(|_| is_stated);
+        match (statements.value(property), stated) {
+            (Some(option), Some(stated)) if option != stated => {
+                notes.push(overrides(property, &option, &stated, StatedBy::Modules.name()));
+            }
+            (None, Some(_)) => setting.stated_by = StatedBy::Modules,
+            _ => {}
+        }
+        setting.value = property.value(&config).unwrap_or_default();
+    }
+    matched.config = config;
+    Ok(notes)
+}
+
+/// Returns the config that the modules were built from.
+fn fit(layers: &Layers, matched: &MatchedTensors) -> Result<Config> {
+    let stated = stated(layers, matched);
+    let mut paddings = vec![stated.padding];
+    let padding = matched.settings.iter().find(|s| s.property == Property::Padding);
+    if padding.is_some_and(|s| s.stated_by == StatedBy::Option) {
+        // What the option replaces is most likely PyTorch's, which the modules can be compared with.
+        paddings.insert(0, PaddingRule::Symmetric);
+    }
+    let mut first = None;
+    for output_stride in [stated.output_stride, 8, 16, 32] {
+        for &padding in &paddings {
+            let config = Config { output_stride, padding, ..stated.clone() };
+            match compare(layers, matched, &config) {
+                Ok(()) => return Ok(config),
+                Err(e) => first = first.or(Some(e)),
+            }
         }
     }
+    let first = first.expect("invariant: at least one config was compared");
     Err(first.advice("the modules in the file are not those of a supported network"))
 }
 
-fn note(config: &Config) -> String {
-    let rates = config.head.as_ref().map_or(&[][..], |head| &head.aspp.rates);
-    let rates: Vec<String> = rates.iter().map(usize::to_string).collect();
-    format!(
-        "read from the pickled modules: output stride {}, atrous rates {}, eps {} and {}",
-        config.output_stride,
-        rates.join(" "),
-        config.eps.backbone,
-        config.eps.head
-    )
+/// Describes what the modules state otherwise than the names of their tensors let expect.
+fn note(modules: &Config, inferred: &Config, statements: &Statements) -> Option<String> {
+    // What the caller states is compared with the modules on its own.
+    let differs = |property: Property| {
+        statements.value(property).is_none() && property.value(modules) != property.value(inferred)
+    };
+    let mut parts = Vec::new();
+    if differs(Property::TrainedStride) || differs(Property::Rates) || modules.eps != inferred.eps {
+        let rates = modules.head.as_ref().map_or(&[][..], |head| &head.aspp.rates);
+        let rates: Vec<String> = rates.iter().map(usize::to_string).collect();
+        parts.push(format!(
+            "output stride {}, atrous rates {}, eps {} and {}",
+            modules.output_stride,
+            rates.join(" "),
+            modules.eps.backbone,
+            modules.eps.head
+        ));
+    }
+    if differs(Property::Activation) {
+        parts.extend(Property::Activation.value(modules).map(|name| format!("activation {name}")));
+    }
+    (!parts.is_empty()).then(|| format!("read from the pickled modules: {}", parts.join(", ")))
 }
 
 /// Returns the config with the rates and eps of the modules.

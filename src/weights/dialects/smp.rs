@@ -5,6 +5,7 @@ use super::torch::{self, Layer, layer};
 use super::{Dialect, Tensors, encoders, resnet, timm};
 use crate::error::{Result, error};
 use crate::graph::Part;
+use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::{Backbone, Config, ConvKind, Decoder, DilationRule, Head, PlusDecoder};
 
 /// The dialect of SMP.
@@ -12,6 +13,58 @@ pub struct Smp;
 
 /// Prefix of the encoders that SMP takes from timm. They dilate by timm's rule.
 const TIMM: &str = "encoder.model.";
+
+/// SMP's own ResNets and their variants.
+const OWN_RESNETS: [&str; 16] = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_32x8d",
+    "resnext101_32x16d",
+    "resnext101_32x32d",
+    "resnext101_32x48d",
+    "se_resnet50",
+    "se_resnet101",
+    "se_resnet152",
+    "se_resnext50_32x4d",
+    "se_resnext101_32x4d",
+];
+
+/// timm's ResNets and their variants, as far as their names are those of this crate.
+const TIMM_RESNETS: [&str; 19] = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_32x8d",
+    "resnext101_32x16d",
+    "resnext101_32x32d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "seresnet18",
+    "seresnet34",
+    "seresnet50",
+    "seresnet101",
+    "seresnet152",
+    "seresnext50_32x4d",
+];
+
+/// timm's MobileNetV2, by width.
+const TIMM_MOBILENET_V2: [(f64, &str); 5] = [
+    (0.35, "mobilenetv2_035"),
+    (0.5, "mobilenetv2_050"),
+    (0.75, "mobilenetv2_075"),
+    (1.0, "mobilenetv2_100"),
+    (1.4, "mobilenetv2_140"),
+];
 
 fn feature(number: usize) -> String {
     format!("encoder.features.{number}")
@@ -105,26 +158,46 @@ impl Dialect for Smp {
         old.filter(|old| !tensors.has(&name) && tensors.has(old)).unwrap_or(name)
     }
 
-    fn complete(&self, backbone: &mut Backbone) {
-        if let Backbone::MobileNetV2(net) = backbone {
-            net.last.get_or_insert(1280);
-            net.last_is_features = true;
+    fn encoder(&self, mut bare: Config) -> Option<Config> {
+        if let Backbone::MobileNetV2(net) = &bare.backbone
+            && *net == MobileNetV2::with_width(1.0, 8)
+        {
+            bare.backbone = Backbone::MobileNetV2(own_mobilenet_v2());
         }
+        // SMP's own encoders first, which are those of the plain names.
+        bare.dilation = DilationRule::WholeStage;
+        if encoder_name(&bare).is_none() {
+            bare.dilation = DilationRule::AfterStride;
+        }
+        encoder_name(&bare).is_some().then_some(bare)
+    }
+
+    fn has_separable_aspp(&self) -> bool {
+        true
     }
 
     fn constructor(&self, config: &Config) -> Option<String> {
         let head = config.head.as_ref()?;
-        let encoder = match &config.backbone {
-            Backbone::MobileNetV2(_) => "mobilenet_v2".to_owned(),
-            Backbone::ResNet(_) => config.backbone.title().to_lowercase().replace('-', ""),
+        let encoder = encoder_name(config)?;
+        let channels = head.aspp.channels;
+        let arch = match &head.decoder {
+            Decoder::Plus(plus) if (plus.low_level_channels, plus.channels) == (48, channels) => {
+                "DeepLabV3Plus"
+            }
+            Decoder::Conv => "DeepLabV3",
             _ => return None,
         };
-        let arch =
-            if matches!(head.decoder, Decoder::Plus(_)) { "DeepLabV3Plus" } else { "DeepLabV3" };
+        if !matches!(config.output_stride, 8 | 16) {
+            return None;
+        }
         let rates: Vec<String> = head.aspp.rates.iter().map(usize::to_string).collect();
         let separable = if head.aspp.kind == ConvKind::Separable { "True" } else { "False" };
+        let width = match channels {
+            256 => String::new(),
+            channels => format!("decoder_channels={channels}, "),
+        };
         Some(format!(
-            "smp.{arch}({encoder:?}, encoder_weights=None, in_channels={}, classes={}, encoder_output_stride={}, decoder_atrous_rates=({}), decoder_aspp_separable={separable})",
+            "smp.{arch}({encoder:?}, encoder_weights=None, in_channels={}, classes={}, {width}encoder_output_stride={}, decoder_atrous_rates=({}), decoder_aspp_separable={separable})",
             config.input_channels,
             head.channels(),
             config.output_stride,
@@ -140,6 +213,40 @@ impl Dialect for Smp {
         // SMP can train an additional classifier of whole images.
         name.ends_with("num_batches_tracked") || name.starts_with("classification_head.")
     }
+}
+
+/// SMP's own MobileNetV2, whose features are the output of the last 1x1 layer.
+fn own_mobilenet_v2() -> MobileNetV2 {
+    let net = MobileNetV2::with_width(1.0, 8);
+    MobileNetV2 { last: Some(1280), last_is_features: true, ..net }
+}
+
+/// Returns SMP's name of the encoder of a network. `None` if SMP has none like it.
+fn encoder_name(config: &Config) -> Option<String> {
+    let is = |name: &str| Backbone::named(name).is_ok_and(|known| known == config.backbone);
+    if config.dilation == DilationRule::WholeStage {
+        return match &config.backbone {
+            Backbone::MobileNetV2(net) => {
+                (*net == own_mobilenet_v2()).then(|| "mobilenet_v2".to_owned())
+            }
+            _ => OWN_RESNETS.into_iter().find(|name| is(name)).map(str::to_owned),
+        };
+    }
+    if config.dilation != DilationRule::AfterStride {
+        return None;
+    }
+    let name = match &config.backbone {
+        Backbone::MobileNetV2(net) => TIMM_MOBILENET_V2
+            .into_iter()
+            .find(|(width, _)| *net == MobileNetV2::with_width(*width, 8))
+            .map(|(_, name)| name),
+        Backbone::MobileNetV3(_) => Some("mobilenetv3_large_100"),
+        _ => TIMM_RESNETS.into_iter().find(|name| is(name)).or_else(|| {
+            let deep = ["resnet50c", "resnet101c", "resnet152c"];
+            deep.into_iter().find(|name| is(&name.replace('c', "_v1c")))
+        }),
+    };
+    name.map(|name| format!("tu-{name}"))
 }
 
 /// Infers the encoder. Returns it with the name of its first kernel and its dilation rule.

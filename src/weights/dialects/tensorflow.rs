@@ -113,6 +113,10 @@ impl Dialect for TensorFlow {
         }
     }
 
+    fn has_separable_aspp(&self) -> bool {
+        true
+    }
+
     fn copy_flags(&self, inferred: &mut Config, config: &Config) {
         inferred.multi_grid.clone_from(&config.multi_grid);
         if let (Some(inferred), Some(head)) = (&mut inferred.head, &config.head)

@@ -1,9 +1,9 @@
 //! What a weight file cannot state: tensors determine neither the output stride that a network was
-//! trained at nor its atrous rates, padding, corner alignment, preprocessing and activation.
+//! trained at nor its atrous rates, multi-grid, padding, corner alignment, preprocessing and activation.
 //!
-//! In order of precedence these come from the caller ([`Statements`]), from the config in the
-//! file's own metadata, from a `config.json` beside the file ([`ConfigFiles`]), and from the
-//! defaults of the code base. What was used, and from where, is a list of [`Setting`]s; what a
+//! In order of precedence these come from the caller ([`Statements`]), from the file itself (the
+//! config in its metadata, or pickled modules), from a `config.json` beside the file
+//! ([`ConfigFiles`]), and from the defaults of the code base. What was used, and from where, is a list of [`Setting`]s; what a
 //! person should know about it is a list of notes.
 
 mod config_files;
@@ -16,8 +16,7 @@ mod timm;
 
 pub use config_files::ConfigFiles;
 pub use normalization::{Normalization, NormalizationName};
-pub(crate) use resolve::ASSUMING;
-pub(crate) use resolve::{Resolved, check_supported, resolve};
+pub(crate) use resolve::{Resolved, assumptions, check_supported, overrides, resolve};
 
 use crate::error::{Result, error};
 use crate::models::{Config, OutputActivation, PaddingRule};
@@ -34,6 +33,9 @@ pub struct Statements {
     pub trained_stride: Option<usize>,
     /// Atrous rates of the ASPP's 3x3 branches, at the trained output stride.
     pub rates: Option<Vec<usize>>,
+    /// Multi-grid: factors of the dilations of the units of the backbone's last stage (DeepLabv3,
+    /// section 3.2.1). All ones is none.
+    pub multi_grid: Option<Vec<usize>>,
     /// Whether bilinear upsampling aligns the corner pixels.
     pub align_corners: Option<bool>,
     /// Padding of the backbone's convolutions.
@@ -52,6 +54,8 @@ pub enum Property {
     TrainedStride,
     /// [`Statements::rates`].
     Rates,
+    /// [`Statements::multi_grid`].
+    MultiGrid,
     /// [`Statements::align_corners`].
     AlignCorners,
     /// [`Statements::padding`].
@@ -63,9 +67,10 @@ pub enum Property {
 }
 
 impl Property {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::TrainedStride,
         Self::Rates,
+        Self::MultiGrid,
         Self::AlignCorners,
         Self::Padding,
         Self::Preprocess,
@@ -77,6 +82,7 @@ impl Property {
         match self {
             Self::TrainedStride => "--trained-stride",
             Self::Rates => "--rates",
+            Self::MultiGrid => "--multi-grid",
             Self::AlignCorners => "--align-corners",
             Self::Padding => "--padding",
             Self::Preprocess => "--preprocess",
@@ -89,6 +95,7 @@ impl Property {
         match self {
             Self::TrainedStride => "trained output stride",
             Self::Rates => "atrous rates",
+            Self::MultiGrid => "multi-grid",
             Self::AlignCorners => "aligned corners",
             Self::Padding => "padding",
             Self::Preprocess => "preprocessing",
@@ -97,12 +104,13 @@ impl Property {
     }
 
     /// Returns its value in a config, as the option takes it. `None` if the network has no such
-    /// property.
-    fn value(self, config: &Config) -> Option<String> {
+    /// property, and for a multi-grid of ones.
+    pub(crate) fn value(self, config: &Config) -> Option<String> {
         let head = config.head.as_ref();
         match self {
             Self::TrainedStride => Some(config.output_stride.to_string()),
             Self::Rates => head.map(|h| list(&h.aspp.rates)).filter(|rates| !rates.is_empty()),
+            Self::MultiGrid => Some(list(&config.multi_grid)).filter(|grid| !grid.is_empty()),
             Self::AlignCorners => head.map(|h| h.align_corners.to_string()),
             Self::Padding => Some(padding(config.padding)),
             Self::Preprocess => Some(Normalization::of(&config.preprocess).to_string()),
@@ -125,6 +133,8 @@ pub enum StatedBy {
     Option,
     /// The config in the metadata of the weight file.
     WeightFile,
+    /// The pickled modules in the weight file (`torch.save(model)`).
+    Modules,
     /// The `config.json` beside the weight file.
     ConfigFile,
     /// The `preprocessor_config.json` beside the weight file.
@@ -139,6 +149,7 @@ impl StatedBy {
         match self {
             Self::Option => "option",
             Self::WeightFile => "the weight file",
+            Self::Modules => "the pickled modules",
             Self::ConfigFile => "config.json",
             Self::PreprocessorFile => "preprocessor_config.json",
             Self::Assumed => "assumed",
@@ -191,6 +202,10 @@ impl Statements {
                 let rates: Option<Vec<usize>> = text.split(',').map(number).collect();
                 self.rates = Some(rates.ok_or_else(|| invalid("integers such as 12,24,36"))?);
             }
+            Property::MultiGrid => {
+                let factors: Option<Vec<usize>> = text.split(',').map(number).collect();
+                self.multi_grid = Some(factors.ok_or_else(|| invalid("integers such as 1,2,4"))?);
+            }
             Property::AlignCorners => {
                 self.align_corners = Some(text.parse().map_err(|_| invalid("true or false"))?);
             }
@@ -210,10 +225,11 @@ impl Statements {
     }
 
     /// Returns the stated value of a property, as the option takes it.
-    fn value(&self, property: Property) -> Option<String> {
+    pub(crate) fn value(&self, property: Property) -> Option<String> {
         match property {
             Property::TrainedStride => self.trained_stride.map(|stride| stride.to_string()),
             Property::Rates => self.rates.as_deref().map(list),
+            Property::MultiGrid => self.multi_grid.as_deref().map(list),
             Property::AlignCorners => self.align_corners.map(|aligned| aligned.to_string()),
             Property::Padding => self.padding.map(padding),
             Property::Preprocess => self.preprocess.map(|preprocess| preprocess.to_string()),
@@ -226,6 +242,7 @@ impl Statements {
         match property {
             Property::TrainedStride => self.trained_stride = None,
             Property::Rates => self.rates = None,
+            Property::MultiGrid => self.multi_grid = None,
             Property::AlignCorners => self.align_corners = None,
             Property::Padding => self.padding = None,
             Property::Preprocess => self.preprocess = None,
@@ -237,9 +254,13 @@ impl Statements {
     ///
     /// # Errors
     /// Returns an error if the network has no such property, or cannot have the value.
-    fn apply(&self, config: &mut Config) -> Result<()> {
+    pub(crate) fn apply(&self, config: &mut Config) -> Result<()> {
         if let Some(stride) = self.trained_stride {
             config.output_stride = stride;
+        }
+        if let Some(grid) = &self.multi_grid {
+            let grid = Some(grid).filter(|grid| grid.iter().any(|&factor| factor != 1));
+            config.multi_grid = grid.cloned().unwrap_or_default();
         }
         if let Some(padding) = self.padding {
             config.padding = padding;

@@ -8,9 +8,6 @@ use crate::error::{Result, error};
 use crate::models::{BACKGROUND, Config, OutputActivation};
 use crate::weights::dialects::{Dialect, ReadOptions};
 
-/// Beginning of the note about what nothing states.
-pub(crate) const ASSUMING: &str = "assuming";
-
 /// A config with everything that was stated about its network.
 pub(crate) struct Resolved {
     pub config: Config,
@@ -63,9 +60,6 @@ pub(crate) fn resolve(
     }
     state.options()?;
     state.scale_assumed_rates(dialect)?;
-    if !has_metadata {
-        state.note_assumptions(dialect);
-    }
     let settings = state.settings();
     Ok(Resolved { config: state.config, settings, notes: state.notes })
 }
@@ -284,28 +278,6 @@ impl Resolving<'_> {
         Ok(())
     }
 
-    /// Notes which of stride and rates are the code base's defaults.
-    fn note_assumptions(&mut self, dialect: &dyn Dialect) {
-        if self.config.head.is_none() {
-            return;
-        }
-        let assumed: Vec<(Property, String)> = [Property::TrainedStride, Property::Rates]
-            .into_iter()
-            .filter(|&property| self.source(property) == StatedBy::Assumed)
-            .filter_map(|property| Some((property, property.value(&self.config)?)))
-            .collect();
-        if assumed.is_empty() {
-            return;
-        }
-        let join = |texts: Vec<String>| texts.join(" and ");
-        let values = join(assumed.iter().map(|(property, v)| format!("{property} {v}")).collect());
-        let options = join(assumed.iter().map(|(p, _)| p.option().to_owned()).collect());
-        self.notes.push(format!(
-            "{ASSUMING} {values}, as {} by default: nothing states them; use {options} if the network was trained with others",
-            dialect.title()
-        ));
-    }
-
     fn settings(&self) -> Vec<Setting> {
         let setting = |property: Property| {
             let value = property.value(&self.config)?;
@@ -315,10 +287,38 @@ impl Resolving<'_> {
     }
 }
 
+/// Returns a note about which of a segmentation network's stride and rates are the code base's
+/// defaults. `None` if none are.
+pub(crate) fn assumptions(
+    dialect: &dyn Dialect,
+    config: &Config,
+    settings: &[Setting],
+) -> Option<String> {
+    config.head.as_ref()?;
+    let assumed: Vec<&Setting> = [Property::TrainedStride, Property::Rates]
+        .into_iter()
+        .filter_map(|property| settings.iter().find(|setting| setting.property == property))
+        .filter(|setting| setting.stated_by == StatedBy::Assumed)
+        .collect();
+    if assumed.is_empty() {
+        return None;
+    }
+    let join = |text: fn(&Setting) -> String| {
+        assumed.iter().map(|setting| text(setting)).collect::<Vec<_>>().join(" and ")
+    };
+    Some(format!(
+        "assuming {}, as {} by default: nothing states them; use {} if the network was trained with others",
+        join(|setting| format!("{} {}", setting.property, setting.value)),
+        dialect.title(),
+        join(|setting| setting.property.option().to_owned())
+    ))
+}
+
 fn of_another(library: Library, dialect: &dyn Dialect) -> String {
     format!("it is of {}, the weights have the names of `{dialect}`", library.name())
 }
 
-fn overrides(property: Property, option: &str, value: &str, of: &str) -> String {
+/// Returns the note about an option that contradicts what something else states.
+pub(crate) fn overrides(property: Property, option: &str, value: &str, of: &str) -> String {
     format!("{} {option} overrides {value} of {of}", property.option())
 }
