@@ -85,6 +85,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
     keep: Vec<String>,
 
+    /// Give a cut-out a hard edge: a pixel is opaque or transparent, as in the mask
+    #[arg(long)]
+    hard_edge: bool,
+
     /// Also write the probabilities of all classes to NAME.probabilities.safetensors beside the
     /// output: four bytes for each pixel and class
     #[arg(long)]
@@ -236,7 +240,7 @@ impl Tools {
 
     fn wants(&self, args: &Args) -> OutputOptions {
         OutputOptions {
-            foreground: (args.style == Style::Cutout).then(|| self.keep.clone()),
+            foreground: (args.style == Style::Cutout && !args.hard_edge).then(|| self.keep.clone()),
             ..OutputOptions::default()
         }
     }
@@ -279,11 +283,13 @@ fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
 fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<usize>> {
     let names = &args.keep;
     if args.style != Style::Cutout {
-        if !names.is_empty() {
-            log::warn!(
-                "`--keep` has no effect on the style `{}`, only on `--style cutout`",
-                args.style.suffix()
-            );
+        for (option, is_set) in [("keep", !names.is_empty()), ("hard-edge", args.hard_edge)] {
+            if is_set {
+                log::warn!(
+                    "`--{option}` has no effect on the style `{}`, only on `--style cutout`",
+                    args.style.suffix()
+                );
+            }
         }
         return Ok(Vec::new());
     }
