@@ -10,14 +10,16 @@ mod write;
 
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
 use super::console::say;
-use super::weights;
+use super::weights::{self, Consent};
 use crate::error::{Result, error};
+use crate::files::json_path;
 use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
+use crate::ops::Threshold;
 use crate::segmenter::{OutputOptions, Segmentation, Segmenter, Strip};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,10 +100,6 @@ pub(super) struct Args {
     #[arg(long)]
     first_frame: bool,
 
-    /// Download the network for general photos without asking, if no --weights are given
-    #[arg(short, long, conflicts_with = "weights")]
-    yes: bool,
-
     /// Print a report as JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -118,6 +116,10 @@ pub(super) struct Args {
 
     #[command(flatten)]
     memory: MemoryArgs,
+
+    /// License of the network that a short name means.
+    #[arg(skip)]
+    license: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -171,13 +173,20 @@ fn opacity(text: &str) -> Result<f32, String> {
 
 impl Args {
     /// Replaces the name of a network by the path of its file; without any, the default network is
-    /// used.
-    pub(super) fn resolve_weights(&mut self) -> Result<()> {
-        let quiet = self.quiet || self.json;
-        match &mut self.model.weights {
-            Some(weights) => weights::resolve(weights, quiet),
-            none => weights::default_network(self.yes, quiet).map(|path| *none = Some(path)),
-        }
+    /// used. Nothing is downloaded for inputs that do not exist.
+    pub(super) fn resolve_weights(&mut self, yes: bool) -> Result<()> {
+        inputs::refuse_missing(&self.inputs)?;
+        let consent = Consent { yes, quiet: self.quiet || self.json };
+        let network = match &mut self.model.weights {
+            Some(weights) => weights::resolve(weights, consent)?,
+            none => {
+                let (path, network) = weights::default_network(consent)?;
+                *none = Some(path);
+                Some(network)
+            }
+        };
+        self.license = network.map(|network| network.license);
+        Ok(())
     }
 }
 
@@ -191,7 +200,34 @@ struct Tools {
     keep: Vec<usize>,
 }
 
+/// What was segmented with, in the reports of images and videos.
+#[derive(serde::Serialize)]
+struct Setup<'a> {
+    device: &'a str,
+    #[serde(serialize_with = "json_path::serialize")]
+    weights: &'a Path,
+    /// License of a public network that was given by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license: Option<&'static str>,
+    /// Probability above which a sigmoid output holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f32>,
+    style: &'static str,
+}
+
 impl Tools {
+    fn setup(&self, args: &Args) -> Setup<'_> {
+        let model = self.segmenter.model();
+        let threshold = model.network.labeling().and_then(|labeling| labeling.sigmoid());
+        Setup {
+            device: &self.device,
+            weights: &model.path,
+            license: args.license,
+            threshold: threshold.map(Threshold::probability),
+            style: args.style.suffix(),
+        }
+    }
+
     fn open(args: &Args) -> Result<Self> {
         let model = args.model.open()?;
         let table = class_table(args, model.class_table())?;

@@ -7,7 +7,7 @@ pub(super) use plan::plan;
 
 use super::work::interruptible;
 use super::write::{frame, frame_size};
-use super::{Args, Tools};
+use super::{Args, Setup, Tools};
 use crate::cli::console::{json, print, progress, say};
 use crate::cli::interrupt::{on_interrupt, unless_stopped};
 use crate::error::{Error, Result, error};
@@ -92,10 +92,8 @@ struct Outcome<'a> {
 
 #[derive(serde::Serialize)]
 struct Report<'a> {
-    device: &'a str,
-    #[serde(serialize_with = "json_path::serialize")]
-    weights: &'a Path,
-    style: &'static str,
+    #[serde(flatten)]
+    setup: Setup<'a>,
     video: Outcome<'a>,
 }
 
@@ -228,10 +226,7 @@ fn report(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Res
         std::io::stdout().is_terminal()
     };
     let text = if args.json {
-        let weights = &tools.segmenter.model().path;
-        let report =
-            Report { device: &tools.device, weights, style: args.style.suffix(), video: outcome };
-        json(&report)?
+        json(&Report { setup: tools.setup(args), video: outcome })?
     } else {
         let size = outcome.size;
         let notes: String =
