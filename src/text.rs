@@ -36,6 +36,17 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     replace_chars(text, is_control)
 }
 
+/// Returns a number of things, such as `1 image` and `2 images`. `noun` is the singular of a noun whose
+/// plural ends in s, or in es after s.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
+}
+
 /// Like [`printable`], but keeps line breaks.
 pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     replace_chars(text, |c| c != '\n' && is_control(c))

@@ -117,7 +117,7 @@ pub(super) struct ReadArgs {
     pub output_stride: Option<usize>,
 
     /// Probability above which a sigmoid output holds: the foreground of a network with one output
-    /// [default: the network's own, usually 0.5]
+    /// [default: the network's own, 0.5 unless `import --threshold` stored another]
     #[arg(long, value_name = "P")]
     pub threshold: Option<Threshold>,
     #[command(flatten)]

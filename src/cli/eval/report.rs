@@ -4,6 +4,7 @@ use super::super::format::{stride, table, thousands};
 use super::{Args, Outcome, Subject};
 use crate::eval::{Band, PredictOptions, Scores, TrimapAround};
 use crate::files::json_path;
+use crate::ops::Threshold;
 use crate::segmenter::Segmenter;
 use std::path::Path;
 
@@ -20,6 +21,9 @@ pub(super) struct Report<'a> {
     size: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_stride: Option<usize>,
+    /// Probability above which a sigmoid output holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f32>,
     scales: &'a [f64],
     flip: bool,
     /// Width and height of the windows, and the distances between them.
@@ -53,6 +57,12 @@ impl<'a> Report<'a> {
             device: segmenter.device().to_string(),
             size: options.size.unwrap_or_else(|| segmenter.default_size()).to_string(),
             output_stride: segmenter.model().network.output_stride(),
+            threshold: segmenter
+                .model()
+                .network
+                .labeling()
+                .and_then(|labeling| labeling.sigmoid())
+                .map(Threshold::probability),
             scales: &options.scales,
             flip: options.flip,
             window: options.window.map(|w| [w.size.width, w.size.height, w.stride.x, w.stride.y]),
@@ -98,6 +108,9 @@ impl<'a> Report<'a> {
         }
         let scales: Vec<String> = self.scales.iter().map(f64::to_string).collect();
         let mut settings = format!("size {}{}", self.size, stride(self.output_stride));
+        if let Some(threshold) = self.threshold {
+            settings += &format!(", threshold {threshold}");
+        }
         if scales != ["1"] {
             settings += &format!(", scales {}", scales.join(" "));
         }
