@@ -106,6 +106,26 @@ impl<'a> Report<'a> {
             text += "\n";
             text += &table(&rows, &[0, 1, 2, 3]);
         }
+        let scores = &self.scores;
+        let mut rows = vec![
+            ("mIoU", format!("{} %", percent(scores.mean_iou))),
+            ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
+            ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
+            ("images", self.images.to_string()),
+            ("settings", self.settings()),
+            ("Multi-Adds", format!("{} B per image", giga(self.multi_adds))),
+            ("time", format!("{:.1} ms per image (median)", self.milliseconds)),
+        ];
+        if let (Some(around), Some(reason)) = (self.trimap_around, self.trimap_around_reason) {
+            rows.push(("bands", format!("around {around} ({reason}; set by --trimap-around)")));
+        }
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+        format!("{text}\n{}", table(&rows, &[]))
+    }
+
+    /// How the images were segmented, in one line.
+    fn settings(&self) -> String {
         let scales: Vec<String> = self.scales.iter().map(f64::to_string).collect();
         let mut settings = format!("size {}{}", self.size, stride(self.output_stride));
         if let Some(threshold) = self.threshold {
@@ -120,22 +140,7 @@ impl<'a> Report<'a> {
         if let Some([w, h, x, y]) = self.window {
             settings += &format!(", windows of {w}x{h} every {x}x{y}");
         }
-        let scores = &self.scores;
-        let mut rows = vec![
-            ("mIoU", format!("{} %", percent(scores.mean_iou))),
-            ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
-            ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
-            ("images", self.images.to_string()),
-            ("settings", settings),
-            ("Multi-Adds", format!("{} B per image", giga(self.multi_adds))),
-            ("time", format!("{:.1} ms per image (median)", self.milliseconds)),
-        ];
-        if let (Some(around), Some(reason)) = (self.trimap_around, self.trimap_around_reason) {
-            rows.push(("bands", format!("around {around} ({reason}; set by --trimap-around)")));
-        }
-        let rows: Vec<Vec<String>> =
-            rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
-        format!("{text}\n{}", table(&rows, &[]))
+        settings
     }
 }
 

@@ -139,7 +139,7 @@ fn work<'a>(
     });
     let network = |(job, image): (&'a Job, Result<Image>)| {
         let result = image.and_then(|image| {
-            let result = Extras::segment(args, tools, job, &image, bar);
+            let result = Extras::segment(args, tools, job, &image);
             let (segmentation, extras) = result.map_err(|e| e.file(&job.input))?;
             Ok((image, segmentation, extras))
         });
