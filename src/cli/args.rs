@@ -85,7 +85,7 @@ pub(super) fn output_stride() -> impl TypedValueParser<Value = usize> {
 }
 
 /// Help of weights that are read.
-pub(super) const WEIGHTS_HELP: &str = "Weights of any dialect: a file (.safetensors, .pth, .pt, or TensorFlow's .pb, .tflite, .tar.gz or checkpoint, its .index or prefix), hf:OWNER/NAME[@REVISION][/FILE] on a hub, or a network that `atrous models` lists, such as voc";
+pub(super) const WEIGHTS_HELP: &str = "Weights of any dialect: a file (.safetensors; PyTorch's .pth, .pt, .ckpt or .bin; .onnx; or TensorFlow's .pb, .tflite, .tar.gz or checkpoint, its .index or prefix), hf:OWNER/NAME[@REVISION][/FILE] on a hub, or a network that `atrous models` lists, such as voc";
 
 /// The weights of a network.
 #[derive(Debug, clap::Args)]
