@@ -65,7 +65,7 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "P")]
     threshold: Option<Threshold>,
 
-    /// File with class numbers, names and colors, one class a line, to store in the output
+    /// File with class numbers, names and optional colors, one class a line, to store in the output
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 

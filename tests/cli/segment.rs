@@ -233,6 +233,32 @@ fn a_cut_out_follows_the_threshold() {
     }
 }
 
+/// The messages were "lists 1 classes, the network has 2" and a list of two classes.
+#[test]
+fn a_network_of_one_output_explains_its_two_classes() {
+    let dir = directory();
+    write_sigmoids(&dir.path().join("b.safetensors"), 1, &[]);
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("one.txt", "0 person\n");
+    write("both.txt", "0 background\n1 person\n");
+    let segment = |more: &[&str]| {
+        let args = ["segment", "a.png", "-w", "b.safetensors", "-s", "cutout", "-o", "c.png"];
+        atrous(dir.path()).args(args).args(more).assert()
+    };
+    segment(&["--class-table", "one.txt"])
+        .code(2)
+        .stderr(contains("one.txt: lists 1 class, the network has 2"))
+        .stderr(contains("one output has two classes").and(contains("`0 background`")));
+    segment(&["--keep", "person"])
+        .code(2)
+        .stderr(contains("no class `person`").and(contains("--class-table")))
+        .stderr(contains("its only class besides the background is `foreground`"));
+    // Neither needs colors.
+    segment(&["--keep", "person", "--class-table", "both.txt"])
+        .success()
+        .stdout(contains("person").and(contains("foreground").not()));
+}
+
 #[test]
 fn classes_that_overlap_have_a_mask_each() {
     let dir = directory();

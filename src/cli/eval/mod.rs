@@ -53,7 +53,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", alias = "part")]
     split: Option<String>,
 
-    /// File with class numbers, names and colors, one class a line; overrides the data set's own.
+    /// File with class numbers, names and optional colors, one class a line; overrides the data set's own.
     /// Labels after the last class that are named void or ignore do not count
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
@@ -278,9 +278,14 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
         None => (listing.classes.unwrap_or_else(|| own.clone()), &args.data),
     };
     if table.len() != own.len() {
-        return Err(error!(Data, "has {} classes, the network {}", table.len(), own.len())
-            .file(named_by)
-            .advice("evaluate a network on the classes that it was trained on"));
+        return Err(error!(
+            Data,
+            "has {}, the network {}",
+            text::count(table.len(), "class"),
+            own.len()
+        )
+        .file(named_by)
+        .advice("evaluate a network on the classes that it was trained on"));
     }
     if listing.pairs.is_empty() {
         return Err(error!(Data, "contains no images with masks").file(&args.data));

@@ -93,15 +93,15 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
             if failed == 0 { String::new() } else { format!(", {failed} of them with errors") };
         return Err(error!(
             Image,
-            "stopped after {} of {} images{failed}",
+            "stopped after {} of {}{failed}",
             outcomes.len(),
-            jobs.len()
+            text::count(jobs.len(), "image")
         ));
     }
     match (failed, outcomes.pop().and_then(|o| o.error)) {
         (0, _) => reported,
         (1, Some(error)) if jobs.len() == 1 => Err(error),
-        _ => Err(error!(Image, "{failed} of {} images failed", jobs.len())),
+        _ => Err(error!(Image, "{failed} of {} failed", text::count(jobs.len(), "image"))),
     }
 }
 

@@ -11,12 +11,13 @@ mod write;
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
 use super::console::say;
 use super::weights::{self, Consent};
-use crate::error::{Result, error};
+use crate::error::{Error, Result, error};
 use crate::files::json_path;
 use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
 use crate::ops::Threshold;
-use crate::segmenter::{OutputOptions, Segmentation, Segmenter, Strip};
+use crate::segmenter::{Model, OutputOptions, Segmentation, Segmenter, Strip};
+use crate::text::count;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 0.6, value_name = "X", value_parser = opacity)]
     opacity: f32,
 
-    /// File with class numbers, names and colors, one class a line; overrides the network's own
+    /// File with class numbers, names and optional colors, one class a line; overrides the network's own
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
@@ -230,7 +231,7 @@ impl Tools {
 
     fn open(args: &Args) -> Result<Self> {
         let model = args.model.open()?;
-        let table = class_table(args, model.class_table())?;
+        let table = class_table(args, &model)?;
         let keep = kept_classes(args, &table, model.network.classes().unwrap_or(0))?;
         let tuning = args.device.tuning(args.quiet || args.json);
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
@@ -301,15 +302,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// Returns the class table given by `--class-table`, else the network's own, in brighter colors for
 /// overlays.
-fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
+fn class_table(args: &Args, model: &Model) -> Result<ClassTable> {
+    let (own, network) = (model.class_table(), &model.network);
     let Some(path) = &args.class_table else {
         let tints = matches!(args.style, Style::Overlay | Style::SideBySide);
         return Ok(if tints { own.vivid() } else { own });
     };
     let table = ClassTable::read(path)?;
-    if table.names.len() < own.names.len() {
-        let (has, needs) = (table.names.len(), own.names.len());
-        return Err(error!(Usage, "lists {has} classes, the network has {needs}").file(path));
+    if table.len() < own.len() {
+        let has = count(table.len(), "class");
+        let error = error!(Usage, "lists {has}, the network has {}", own.len()).file(path);
+        let labeling = network.labeling().filter(|labeling| labeling.channels() == 1);
+        return Err(match labeling {
+            Some(_) => error.advice(
+                "a network with one output has two classes, the background and the foreground: list \
+                 both, such as `0 background` and `1 person`",
+            ),
+            None => error,
+        });
     }
     Ok(table)
 }
@@ -343,10 +353,21 @@ fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<u
             let by_number = name.parse().ok().filter(|&n: &usize| n < table.names.len());
             by_number
                 .or_else(|| table.names.iter().position(|n| n.eq_ignore_ascii_case(name)))
-                .ok_or_else(|| {
-                    error!(Usage, "the network has no class `{name}`")
-                        .advice(format!("its classes are {}", table.names.join(", ")))
-                })
+                .ok_or_else(|| no_class(name, table))
         })
         .collect()
+}
+
+/// Returns the error about a class that cannot be kept. A network of one class besides the background
+/// often does not know that class's name.
+fn no_class(name: &str, table: &ClassTable) -> Error {
+    let advice = match (&table.names[..], table.background()) {
+        ([a, b], Some(background)) => format!(
+            "its only class besides the background is `{}`, which a cut-out keeps without --keep; \
+             --class-table FILE names the classes",
+            if background == 0 { b } else { a }
+        ),
+        _ => format!("its classes are {}; --class-table FILE names them", table.names.join(", ")),
+    };
+    error!(Usage, "the network has no class `{name}`").advice(advice)
 }
