@@ -192,3 +192,24 @@ fn a_network_by_name_comes_with_its_license() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report.get("license").is_none() && report.get("threshold").is_none(), "{report}");
 }
+
+/// The same warning came once for each network.
+#[test]
+fn a_hub_out_of_reach_is_reported_once() {
+    let (mut hub, directory) = hub();
+    hub.url = unreachable();
+    let run = |offline: &str| {
+        let mut command = program(&hub, directory.path());
+        let output = command.args(["models", "--online"]).env("HF_HUB_OFFLINE", offline).output();
+        let output = output.unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (offline, text) in [("0", "no connection to"), ("1", "HF_HUB_OFFLINE is set")] {
+        let warnings = run(offline);
+        assert!(
+            warnings.contains(text) && warnings.matches("warning: ").count() == 1,
+            "{warnings}"
+        );
+    }
+}
