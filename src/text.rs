@@ -132,6 +132,13 @@ pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn one_thing_is_singular() {
+        let text = |number, noun| count(number, noun);
+        assert_eq!([text(0, "image"), text(1, "image")], ["0 images", "1 image"]);
+        assert_eq!([text(1, "class"), text(2, "class")], ["1 class", "2 classes"]);
+    }
+
     /// A window title, a cleared screen, a forged line, CSI from C1, and a name that reads
     /// `cat.exe` backwards.
     const HOSTILE: &str = "\u{1b}]0;PWNED\u{7}\u{1b}[2J\r\nerror: forged\u{7f}\u{9b}31m\u{202e}exe.tac\u{2028}x\u{2066}";

@@ -19,6 +19,7 @@ pub(super) struct KnownNetwork {
 }
 
 /// Refuses a name of a hub. Any other text is a path.
+#[expect(clippy::ptr_arg, reason = "the same signature as with the feature `hub`")]
 pub(super) fn resolve(
     weights: &mut PathBuf,
     _consent: Consent,

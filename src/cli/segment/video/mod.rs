@@ -160,8 +160,8 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
     match read_error {
         None => printed,
         Some(e) => Err(e.at(format!(
-            "after {} frames, which were written to {}",
-            sums.frames,
+            "after {}, which were written to {}",
+            frames(sums.frames),
             plan.output.display()
         ))),
     }
@@ -233,11 +233,11 @@ fn report(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Res
             outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
         let stopped = if outcome.stopped { ", stopped by a signal" } else { "" };
         format!(
-            "{} ({size}, {} fps) -> {}: {} frames in {:.1} s ({:.2} fps){stopped}\n{notes}{}",
+            "{} ({size}, {} fps) -> {}: {} in {:.1} s ({:.2} fps){stopped}\n{notes}{}",
             text::path(&plan.input),
             outcome.rate,
             text::path(&plan.output),
-            outcome.frames,
+            frames(outcome.frames),
             outcome.seconds,
             outcome.frames_per_second,
             legend_table(&outcome.classes, swatches)
@@ -248,4 +248,8 @@ fn report(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Res
         return Ok(());
     }
     print(&text)
+}
+
+fn frames(count: u64) -> String {
+    text::count(usize::try_from(count).unwrap_or(usize::MAX), "frame")
 }
