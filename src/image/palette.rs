@@ -180,7 +180,7 @@ impl ClassTable {
                 .ok_or_else(|| {
                     error!(
                         Data,
-                        "expected `NUMBER NAME R G B` with colors 0 to 255, or `NUMBER NAME`, found `{}`",
+                        "expected `NUMBER NAME [R G B]` with colors 0 to 255, found `{}`",
                         excerpt(line)
                     )
                 })
@@ -371,7 +371,7 @@ mod tests {
         let error = ClassTable::parse(&format!("0 sky 1 2 3\n{}", "x".repeat(1 << 20)))
             .unwrap_err()
             .to_string();
-        let start = "line 2: expected `NUMBER NAME R G B` with colors 0 to 255, or `NUMBER NAME`, found `xxx";
+        let start = "line 2: expected `NUMBER NAME [R G B]` with colors 0 to 255, found `xxx";
         assert!(error.starts_with(start) && error.len() < 200, "{error}");
     }
 
