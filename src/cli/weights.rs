@@ -75,7 +75,6 @@ pub(super) fn default_network(consent: Consent) -> Result<(PathBuf, &'static Kno
 /// Returns the path of a public network's weights, from the cache if they are there. Whoever names
 /// a network (it is not the default) agrees to its download where nobody can be asked.
 fn known(network: &'static KnownNetwork, is_default: bool, consent: Consent) -> Result<PathBuf> {
-    let client = Client::from_env()?;
     let reference = match &network.source {
         Source::Hub(reference) => reference,
         Source::Shipped { .. } => {
@@ -84,6 +83,7 @@ fn known(network: &'static KnownNetwork, is_default: bool, consent: Consent) -> 
             return Ok(path);
         }
     };
+    let client = Client::from_env()?;
     if let Some(path) = client.cached(reference)? {
         announce(network, is_default, consent);
         return Ok(path);
@@ -177,9 +177,10 @@ impl Missing<'_> {
             let (name, license) = (network.weights(), network.license);
             format!("`{name}`, which is on this machine ({purpose}; license: {license}), ")
         });
+        // Commands have other options for weights.
+        let pass = if self.is_default { "pass --weights with" } else { "name" };
         error.advice(format!(
-            "{download}pass --weights with {shipped}a file, hf:OWNER/NAME, or a network that \
-             `atrous models` lists"
+            "{download}{pass} {shipped}a file, hf:OWNER/NAME, or a network that `atrous models` lists"
         ))
     }
 }

@@ -85,6 +85,15 @@ fn without_a_connection_the_alternatives_are_listed_on_a_terminal_too() {
     assert!(!printed.contains("Download it?"), "there is nothing to download from");
 }
 
+/// The shipped network needs no settings of a hub.
+#[cfg_attr(is_package, ignore = "the package has no weights")]
+#[test]
+fn the_shipped_network_is_used_whatever_the_hub() {
+    let (mut hub, directory) = hub();
+    hub.url = "no address".to_owned();
+    program(&hub, directory.path()).args(["inspect", "street"]).assert().success();
+}
+
 /// `--weights voc` contacted the hub without the question that plain `segment` asks.
 #[cfg_attr(not(has_script), ignore = "needs `script` of util-linux")]
 #[test]
