@@ -1,7 +1,6 @@
 //! States what the tests can use on this machine, so that a test that lacks it is reported as
-//! ignored, with the reason: `has_data`, `has_gpu`, `has_ffmpeg`
-//! and `is_package`. The library does not depend on
-//! them.
+//! ignored, with the reason: `has_data`, `has_gpu`, `has_ffmpeg`, `has_script` and `is_package`. The
+//! library does not depend on them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,9 @@ fn main() {
     state("is_package", Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml.orig").exists());
     state("has_data", data());
     state("has_gpu", gpu());
-    state("has_ffmpeg", ffmpeg());
+    state("has_ffmpeg", has_program("ffmpeg"));
+    // The `script` of util-linux, for a terminal; that of other systems has other options.
+    state("has_script", cfg!(target_os = "linux") && has_program("script"));
 }
 
 fn state(name: &str, holds: bool) {
@@ -56,8 +57,9 @@ fn gpu() -> bool {
         .any(|mut entries| entries.next().is_some())
 }
 
-fn ffmpeg() -> bool {
+fn has_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .any(|directory| ["ffmpeg", "ffmpeg.exe"].iter().any(|name| directory.join(name).is_file()))
+    env::split_paths(&path).any(|directory| {
+        [name, &format!("{name}.exe")].iter().any(|name| directory.join(name).is_file())
+    })
 }

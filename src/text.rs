@@ -36,6 +36,17 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     replace_chars(text, is_control)
 }
 
+/// Returns a number of things, such as `1 image` and `2 images`. `noun` is the singular of a noun whose
+/// plural ends in s, or in es after s.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
+}
+
 /// Like [`printable`], but keeps line breaks.
 pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     replace_chars(text, |c| c != '\n' && is_control(c))
@@ -120,6 +131,13 @@ pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_singular() {
+        let text = |number, noun| count(number, noun);
+        assert_eq!([text(0, "image"), text(1, "image")], ["0 images", "1 image"]);
+        assert_eq!([text(1, "class"), text(2, "class")], ["1 class", "2 classes"]);
+    }
 
     /// A window title, a cleared screen, a forged line, CSI from C1, and a name that reads
     /// `cat.exe` backwards.

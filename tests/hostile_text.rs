@@ -255,7 +255,7 @@ fn a_long_line_is_not_repeated_in_an_error() {
     for (arguments, words) in [
         (
             &import[..],
-            "classes.txt: line 2: expected `NUMBER NAME R G B` with colors 0 to 255, found `xxx",
+            "classes.txt: line 2: expected `NUMBER NAME [R G B]` with colors 0 to 255, found `xxx",
         ),
         (
             &["train", "--data", "set", "--out", "run", "--recipe", "recipe.toml"],

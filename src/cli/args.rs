@@ -85,7 +85,7 @@ pub(super) fn output_stride() -> impl TypedValueParser<Value = usize> {
 }
 
 /// Help of weights that are read.
-pub(super) const WEIGHTS_HELP: &str = "Weights of any dialect: a file (.safetensors, .pth, .pt, or TensorFlow's .pb, .tflite, .tar.gz or checkpoint, its .index or prefix), hf:OWNER/NAME[@REVISION][/FILE] on a hub, or a network that `atrous models` lists, such as voc";
+pub(super) const WEIGHTS_HELP: &str = "Weights of any dialect: a file (.safetensors; PyTorch's .pth, .pt, .ckpt or .bin; .onnx; or TensorFlow's .pb, .tflite, .tar.gz or checkpoint, its .index or prefix), hf:OWNER/NAME[@REVISION][/FILE] on a hub, or a network that `atrous models` lists, such as voc";
 
 /// The weights of a network.
 #[derive(Debug, clap::Args)]
@@ -117,7 +117,7 @@ pub(super) struct ReadArgs {
     pub output_stride: Option<usize>,
 
     /// Probability above which a sigmoid output holds: the foreground of a network with one output
-    /// [default: the network's own, usually 0.5]
+    /// [default: the network's own, 0.5 unless `import --threshold` stored another]
     #[arg(long, value_name = "P")]
     pub threshold: Option<Threshold>,
     #[command(flatten)]

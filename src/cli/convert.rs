@@ -10,6 +10,7 @@ use super::statements::{StatementArgs, say_notes};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
+use crate::ops::Threshold;
 use crate::segmenter::Model;
 use crate::text;
 use crate::weights::dialects::{self, Dialect, NATIVE, ReadOptions};
@@ -22,6 +23,7 @@ Examples:
   atrous import hf:google/deeplabv3_mobilenet_v2_1.0_513 voc.safetensors
   atrous import model.pth gray.safetensors --input-channels 1
   atrous import smp.pth smp.safetensors --trained-stride 8 --rates 12,24,36
+  atrous import person.pth person.safetensors --threshold 0.35
   atrous import best.safetensors small.safetensors --fold --dtype f16";
 
 const EXPORT_EXAMPLES: &str = "\
@@ -58,7 +60,12 @@ pub(super) struct ImportArgs {
     #[arg(long)]
     fold: bool,
 
-    /// File with class numbers, names and colors, one class a line, to store in the output
+    /// Probability above which a sigmoid output holds, to store in the output [default: the input's
+    /// own, usually 0.5]
+    #[arg(long, value_name = "P")]
+    threshold: Option<Threshold>,
+
+    /// File with class numbers, names and optional colors, one class a line, to store in the output
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
@@ -197,6 +204,9 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     if args.fold {
         let (config, weights) = model.parts_mut()?;
         fold_norms(config, weights).map_err(|e| e.file(&args.files.input))?;
+    }
+    if let Some(threshold) = args.threshold {
+        model = model.with_threshold(threshold).map_err(|e| e.file(&args.files.input))?;
     }
     if let Some(path) = &args.class_table {
         let table = ClassTable::read(path)?;

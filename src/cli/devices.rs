@@ -5,6 +5,7 @@ use super::format::{mib, table};
 use crate::error::Result;
 use crate::gpu::{AdapterSummary, adapters, backend_override};
 use crate::graph::kernel::SubgroupSizes;
+use crate::text;
 
 /// List devices and their limits, and show the default
 ///
@@ -57,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         "CPU executor".to_owned(),
         "-".to_owned(),
         "CPU".to_owned(),
-        format!("{} threads", report.cpu_threads),
+        text::count(report.cpu_threads, "thread"),
     ]);
     let why = match (report.auto, report.adapters.is_empty()) {
         (Some(i), _) => format!("* default (`--device auto`): {i}, the first hardware adapter"),

@@ -148,7 +148,11 @@ fn split_text(split: &SplitReport) -> String {
         }
     };
     let name = printable(split.name.as_deref().unwrap_or("all"));
-    let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(split.pairs as u64));
+    let pairs = match split.pairs {
+        1 => "1 pair".to_owned(),
+        pairs => format!("{} pairs", thousands(pairs as u64)),
+    };
+    let mut out = format!("{name}: {pairs}, {size}\n\n");
     let heads = ["class", "", "pixels", "share", "", "images", "median weight", "log weight"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     let largest = split.classes.iter().map(|c| c.share).fold(0.0, f64::max);

@@ -27,6 +27,7 @@ mod verify;
 #[cfg_attr(not(feature = "hub"), path = "no_hub.rs")]
 mod weights;
 
+use self::weights::Consent;
 use crate::error::{ErrorKind, Result};
 use crate::text::{printable, printable_lines};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -66,35 +67,47 @@ struct Cli {
 enum Command {
     // A comment for documentation here would replace the command's own description.
     #[command(alias = "predict")]
-    Segment(segment::Args),
+    Segment(WithConsent<segment::Args>),
     /// Train a network on images and masks
-    Train(Box<train::Args>),
+    Train(Box<WithConsent<train::Args>>),
     /// Evaluate a network on images with masks
     #[command(alias = "val")]
-    Eval(eval::Args),
+    Eval(WithConsent<eval::Args>),
     /// Check a data set for faults before training on it
     Doctor(doctor::Args),
     // As for `Segment`.
     #[cfg(feature = "hub")]
     Models(models::Args),
     /// Describe a weight file: network, classes, layers, cost and memory
-    Inspect(inspect::Args),
+    Inspect(WithConsent<inspect::Args>),
     /// Convert weights of any dialect to the program's own
-    Import(convert::ImportArgs),
+    Import(WithConsent<convert::ImportArgs>),
     /// Convert weights to the names of another code base
-    Export(convert::ExportArgs),
+    Export(WithConsent<convert::ExportArgs>),
     /// Run a network on raw tensors
-    Infer(infer::Args),
+    Infer(WithConsent<infer::Args>),
     /// Compare activations with a reference, node by node
-    Verify(verify::Args),
+    Verify(WithConsent<verify::Args>),
     /// Measure how fast a network runs on this machine
-    Bench(bench::Args),
+    Bench(WithConsent<bench::Args>),
     /// List devices and their limits, and show the default
     Devices(devices::Args),
     /// Print a completion script for a shell
     Completions(docs::CompletionArgs),
     /// Write man pages into a directory
     Man(docs::ManArgs),
+}
+
+// The arguments of a command that takes weights, which may be a name. A comment for documentation
+// would replace the description of commands.
+#[derive(Debug, clap::Args)]
+struct WithConsent<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+
+    /// Download weights that are given by name without asking
+    #[arg(short, long, display_order = 890)]
+    yes: bool,
 }
 
 /// Runs the program with the process's arguments.
@@ -161,18 +174,18 @@ fn run(mut command: Command) -> Result<()> {
     }
     resolve_weights(&mut command)?;
     match command {
-        Command::Segment(args) => segment::run(&args),
-        Command::Train(args) => train::run(&args),
+        Command::Segment(command) => segment::run(&command.args),
+        Command::Train(command) => train::run(&command.args),
         Command::Devices(args) => devices::run(&args),
         #[cfg(feature = "hub")]
         Command::Models(args) => models::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Import(args) => convert::import(&args),
-        Command::Export(args) => convert::export(&args),
-        Command::Infer(args) => infer::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Eval(args) => eval::run(&args),
+        Command::Inspect(command) => inspect::run(&command.args),
+        Command::Import(command) => convert::import(&command.args),
+        Command::Export(command) => convert::export(&command.args),
+        Command::Infer(command) => infer::run(&command.args),
+        Command::Verify(command) => verify::run(&command.args),
+        Command::Bench(command) => bench::run(&command.args),
+        Command::Eval(command) => eval::run(&command.args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => docs::completions(&args, Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
@@ -182,19 +195,22 @@ fn run(mut command: Command) -> Result<()> {
 /// Replaces the names of networks in the arguments of a command by the paths of their files, before
 /// the command sees them.
 fn resolve_weights(command: &mut Command) -> Result<()> {
-    let (weights, quiet) = match command {
-        Command::Segment(args) => return args.resolve_weights(),
-        Command::Train(args) => args.weights(),
-        Command::Eval(args) => args.weights(),
-        Command::Inspect(args) => args.weights(),
-        Command::Import(args) => args.weights(),
-        Command::Export(args) => args.weights(),
-        Command::Infer(args) => args.weights(),
-        Command::Verify(args) => args.weights(),
-        Command::Bench(args) => args.weights(),
-        _ => (None, false),
+    let (yes, (weights, quiet)) = match command {
+        Command::Segment(command) => return command.args.resolve_weights(command.yes),
+        Command::Train(command) => (command.yes, command.args.weights()),
+        Command::Eval(command) => (command.yes, command.args.weights()),
+        Command::Inspect(command) => (command.yes, command.args.weights()),
+        Command::Import(command) => (command.yes, command.args.weights()),
+        Command::Export(command) => (command.yes, command.args.weights()),
+        Command::Infer(command) => (command.yes, command.args.weights()),
+        Command::Verify(command) => (command.yes, command.args.weights()),
+        Command::Bench(command) => (command.yes, command.args.weights()),
+        _ => return Ok(()),
     };
-    weights.map_or(Ok(()), |weights| weights::resolve(weights, quiet))
+    match weights {
+        Some(weights) => weights::resolve(weights, Consent { yes, quiet }).map(drop),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -61,8 +61,13 @@ struct Row {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let client = Client::from_env()?;
+    let mut asks = args.online;
+    if asks && client.settings().offline {
+        log::warn!("HF_HUB_OFFLINE is set, so the hub is not asked for sizes");
+        asks = false;
+    }
     let rows: Vec<Row> =
-        networks().iter().map(|network| row(&client, network, args.online)).collect();
+        networks().iter().map(|network| row(&client, network, &mut asks)).collect();
     if args.json {
         return print_json(&rows);
     }
@@ -95,17 +100,21 @@ fn place(row: &Row) -> String {
     format!("{} ({state}{default})", row.source)
 }
 
-fn row(client: &Client, network: &'static KnownNetwork, online: bool) -> Row {
+/// Describes a network. `asks` is whether the hub is asked for its size; not again once it is out of
+/// reach.
+fn row(client: &Client, network: &'static KnownNetwork, asks: &mut bool) -> Row {
     let path = network.local(client).unwrap_or_else(|e| {
         log::warn!("{e}");
         None
     });
     let local = path.as_ref().and_then(|path| path.metadata().ok()).map(|meta| meta.len());
-    let remote = || match &network.source {
-        Source::Hub(reference) if online => match client.describe(reference, &mut |_| {}) {
+    let mut remote = || match &network.source {
+        Source::Hub(reference) if *asks => match client.describe(reference, &mut |_| {}) {
             Ok(remote) => remote.size,
             Err(e) => {
                 log::warn!("{e}");
+                // Without an address the error is about the hub, the same for all its networks.
+                *asks = e.has_address();
                 None
             }
         },
@@ -119,7 +128,7 @@ fn row(client: &Client, network: &'static KnownNetwork, online: bool) -> Row {
         network: network.title,
         dialect: network.dialect,
         classes: network.classes,
-        bytes: local.or_else(remote),
+        bytes: local.or_else(&mut remote),
         license: network.license,
         purpose: network.purpose,
         default: network.name == Some(DEFAULT_NETWORK),

@@ -87,11 +87,11 @@ impl OnnxArgs {
         atomic_write(output, |writer| writer.write_all(&bytes))?;
         let parameters: usize = model.weights.values().map(|p| p.shape().len()).sum();
         print(&format!(
-            "{} ({}) -> {} (ONNX, opset 17): {} of images of {}, {} parameters, {}\n",
+            "{} ({}) -> {} (ONNX, opset 17): for {} of {}, {} parameters, {}\n",
             text::path(&model.path),
             model.dialect_name(),
             text::path(output),
-            options.batch.map_or("any number".to_owned(), |n| n.to_string()),
+            options.batch.map_or("any number of images".to_owned(), |n| text::count(n, "image")),
             options.size.map_or("any size".to_owned(), |size| size.to_string()),
             thousands(parameters as u64),
             format_bytes(bytes.len() as u64)

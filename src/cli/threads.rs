@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::memory;
 use crate::ops::product;
+use crate::text;
 use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -43,7 +44,7 @@ pub(super) fn start() -> Result<()> {
             let needed = BESIDE + 1;
             return Err(Error::new(
                 ErrorKind::OutOfMemory,
-                format!("{started} threads can be started, {needed} are needed"),
+                format!("{} can be started, {needed} are needed", text::count(started, "thread")),
             )
             .source(e)
             .advice("raise the limits on memory and processes (`ulimit -v`, `ulimit -u`)"));
@@ -51,7 +52,8 @@ pub(super) fn start() -> Result<()> {
     };
     if count < wanted {
         log::warn!(
-            "{count} threads can be started, not {wanted}: the limits on memory or processes are low"
+            "{} can be started, not {wanted}: the limits on memory or processes are low",
+            text::count(count, "thread")
         );
     }
     rayon::ThreadPoolBuilder::new()

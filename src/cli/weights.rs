@@ -12,18 +12,41 @@ use std::path::{Path, PathBuf};
 /// Size in bytes from which on a download is announced.
 const WORTH_A_LINE: u64 = 64 << 10;
 
+/// What to do where nobody has agreed to a download.
+const ADD_YES: &str = "add --yes to download";
+
+/// How weights are obtained by name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Consent {
+    /// Whether a download needs no question: `--yes`.
+    pub yes: bool,
+    /// Whether standard error reports nothing but questions and warnings.
+    pub quiet: bool,
+}
+
+impl Consent {
+    /// Whether there is somebody to ask.
+    fn can_ask(self) -> bool {
+        !self.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+}
+
 /// Replaces a name, `hf:OWNER/NAME` or a short one, by the path of its file. Any other text is a
-/// path, and stays. Unless `quiet`, standard error reports what happens.
+/// path, and stays. Returns the network that a short name means.
 ///
 /// # Errors
-/// Those of [`Client::fetch`], and weights of this repository that are not on this machine.
-pub(super) fn resolve(weights: &mut PathBuf, quiet: bool) -> Result<()> {
-    let Some(name) = weights.to_str() else { return Ok(()) };
+/// Those of [`Client::fetch`], weights of this repository that are not on this machine, a download
+/// that was declined, and what can only be a mistyped name.
+pub(super) fn resolve(
+    weights: &mut PathBuf,
+    consent: Consent,
+) -> Result<Option<&'static KnownNetwork>> {
+    let Some(name) = weights.to_str() else { return Ok(None) };
     if Reference::is_reference(name) {
-        *weights = fetch(&Client::from_env()?, &Reference::parse(name)?, quiet)?;
-        return Ok(());
+        *weights = fetch(&Client::from_env()?, &Reference::parse(name)?, consent.quiet)?;
+        return Ok(None);
     }
-    let Some(network) = hub::network(name) else { return Ok(()) };
+    let Some(network) = hub::network(name) else { return refuse_mistyped(name).map(|()| None) };
     // A directory of this name, such as a data set, is no weight file.
     if weights.is_file() {
         let meant = match &network.source {
@@ -31,94 +54,167 @@ pub(super) fn resolve(weights: &mut PathBuf, quiet: bool) -> Result<()> {
             Source::Shipped { file, .. } => (*file).to_owned(),
         };
         say(&format!("note: `{name}` is a file here; for the network of that name pass {meant}"));
-        return Ok(());
+        return Ok(None);
     }
-    *weights = known(network, quiet)?;
-    Ok(())
+    *weights = known(network, false, consent)?;
+    Ok(Some(network))
 }
 
-/// Returns the path of a public network's weights, from the cache if they are there.
-fn known(network: &KnownNetwork, quiet: bool) -> Result<PathBuf> {
+/// Returns the network for general photos and the path of its weights, after asking whether to
+/// download them.
+///
+/// # Errors
+/// Returns an error of kind `Usage` if they are not in the cache and cannot be downloaded, or nobody
+/// agrees to it: `--yes` does, or whoever sits at the terminal.
+pub(super) fn default_network(consent: Consent) -> Result<(PathBuf, &'static KnownNetwork)> {
+    let network =
+        hub::network(DEFAULT_NETWORK).expect("invariant: the registry has the default network");
+    Ok((known(network, true, consent)?, network))
+}
+
+/// Returns the path of a public network's weights, from the cache if they are there. Whoever names
+/// a network (it is not the default) agrees to its download where nobody can be asked.
+fn known(network: &'static KnownNetwork, is_default: bool, consent: Consent) -> Result<PathBuf> {
     let reference = match &network.source {
         Source::Hub(reference) => reference,
-        Source::Shipped { .. } => return network.shipped(),
+        Source::Shipped { .. } => {
+            let path = network.shipped()?;
+            announce(network, is_default, consent);
+            return Ok(path);
+        }
     };
     let client = Client::from_env()?;
     if let Some(path) = client.cached(reference)? {
+        announce(network, is_default, consent);
         return Ok(path);
     }
-    if !quiet {
-        say(&format!(
-            "{}: {}, third-party, license: {}",
-            network.weights(),
-            address(&client, &network.source),
-            network.license
-        ));
+    let missing = Missing { client: &client, network, is_default };
+    if client.settings().offline {
+        return Err(missing.error("HF_HUB_OFFLINE is set", Some("unset the variable to download")));
     }
-    fetch(&client, reference, quiet)
+    if is_default && !consent.yes && !consent.can_ask() {
+        return Err(missing.error("there is no terminal to ask on", Some(ADD_YES)));
+    }
+    let shows = !consent.quiet || consent.can_ask();
+    if shows {
+        say(&missing.introduction());
+    }
+    let mut reporter = Reporter::new(consent.quiet);
+    let remote = client.describe(reference, &mut |event| reporter.on(&event));
+    let remote = remote.map_err(|e| missing.error("it could not be downloaded", None).source(e))?;
+    if shows {
+        let size = remote.size.map_or_else(|| "of unknown size".to_owned(), format_bytes);
+        say(&format!("  file     {}, {size}", text::printable(&remote.file)));
+    }
+    if consent.can_ask() && !ask("Download it? [y/N] ") {
+        return Err(missing.error("the download was declined", Some(ADD_YES)));
+    }
+    fetch(&client, reference, consent.quiet)
 }
 
-/// Returns the path of the weights for general photos, after asking whether to download them.
-///
-/// # Errors
-/// Returns an error of kind `Usage` if they are not in the cache and nobody agrees to a download:
-/// `yes` does, or whoever sits at the terminal.
-pub(super) fn default_network(yes: bool, quiet: bool) -> Result<PathBuf> {
-    let network =
-        hub::network(DEFAULT_NETWORK).expect("invariant: the registry has the default network");
-    let Source::Hub(reference) = &network.source else { return network.shipped() };
-    let client = Client::from_env()?;
-    if let Some(path) = client.cached(reference)? {
-        if !quiet {
-            say(&format!("weights: {DEFAULT_NETWORK} ({reference}); others: `atrous models`"));
-        }
-        return Ok(path);
+/// Reports which network is used, and its license, which no weight file of these states.
+fn announce(network: &KnownNetwork, is_default: bool, consent: Consent) {
+    if !consent.quiet {
+        let source = match &network.source {
+            Source::Hub(reference) => reference.to_string(),
+            Source::Shipped { file, .. } => (*file).to_owned(),
+        };
+        let others = if is_default { "; others: `atrous models`" } else { "" };
+        let (name, license) = (network.weights(), network.license);
+        say(&format!("weights: {name} ({source}), license: {license}{others}"));
     }
-    if client.settings().offline {
-        return Err(without_consent(&client, network, "HF_HUB_OFFLINE is set"));
-    }
-    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !yes && !can_ask {
-        return Err(without_consent(&client, network, "there is no terminal to ask on"));
-    }
-    let mut reporter = Reporter::new(quiet);
-    let remote = client.describe(reference, &mut |event| reporter.on(&event))?;
-    if !quiet || !yes {
-        let size = remote.size.map_or_else(|| "of unknown size".to_owned(), format_bytes);
-        say(&format!(
-            "No --weights, so the network for general photos is used: `{DEFAULT_NETWORK}`, {}.\n  \
-             source   {}, third-party\n  file     {}, {size}\n  license  {}\n  cache    {}",
-            network.title,
-            address(&client, &network.source),
-            text::printable(&remote.file),
+}
+
+/// A public network that is not in the cache.
+struct Missing<'m> {
+    client: &'m Client,
+    network: &'m KnownNetwork,
+    is_default: bool,
+}
+
+impl Missing<'_> {
+    /// Returns what is known about the network without asking its source.
+    fn introduction(&self) -> String {
+        let Self { client, network, is_default } = self;
+        let (name, title) = (network.weights(), network.title);
+        let first = if *is_default {
+            format!("No --weights, so the network for general photos is used: `{name}`, {title}")
+        } else {
+            format!("`{name}` is not in the cache: {title}")
+        };
+        let size =
+            network.size.map_or_else(String::new, |size| format!("\n  size     about {size}"));
+        format!(
+            "{first}\n  source   {}, third-party{size}\n  license  {}\n  cache    {}",
+            address(client, &network.source),
             network.license,
             text::path(&client.settings().cache)
-        ));
+        )
     }
-    if !yes && !ask("Download it? [y/N] ") {
-        return Err(without_consent(&client, network, "the download was declined"));
+
+    /// Returns the error about weights that are not here, with everything that can be done instead.
+    /// `remedy` precedes the address, if they can be downloaded.
+    fn error(&self, reason: &str, remedy: Option<&str>) -> Error {
+        let (name, address) = (self.network.weights(), address(self.client, &self.network.source));
+        let error = if self.is_default {
+            error!(
+                Usage,
+                "no --weights, and the network for general photos (`{name}`) is not in the cache; \
+                 {reason}"
+            )
+        } else {
+            error!(Io, "the network `{name}` is not in the cache; {reason}")
+        };
+        let download = match remedy {
+            Some(remedy) => {
+                format!("{remedy} it from {address} (license: {}); or ", self.network.license)
+            }
+            None => String::new(),
+        };
+        let shipped = hub::networks().iter().find(|network| network.shipped().is_ok());
+        let shipped = shipped.map_or_else(String::new, |network| {
+            let purpose = network.purpose.split(';').next().unwrap_or_default();
+            let (name, license) = (network.weights(), network.license);
+            format!("`{name}`, which is on this machine ({purpose}; license: {license}), ")
+        });
+        // Commands have other options for weights.
+        let pass = if self.is_default { "pass --weights with" } else { "name" };
+        error.advice(format!(
+            "{download}{pass} {shipped}a file, hf:OWNER/NAME, or a network that `atrous models` lists"
+        ))
     }
-    fetch(&client, reference, quiet)
 }
 
-/// Returns the error about weights that were neither named nor agreed to.
-fn without_consent(client: &Client, network: &KnownNetwork, reason: &str) -> Error {
-    error!(
-        Usage,
-        "no --weights, and the network for general photos (`{DEFAULT_NETWORK}`) is not in the \
-         cache; {reason}"
-    )
-    .advice(format!(
-        "{} it from {} (license: {}); or pass --weights with a file, hf:OWNER/NAME, or a network \
-         that `atrous models` lists",
-        if client.settings().offline {
-            "unset the variable to download"
-        } else {
-            "add --yes to download"
-        },
-        address(client, &network.source),
-        network.license
+/// Refuses a name that can be neither a file nor a network: the error about a missing file would
+/// not mention the names.
+fn refuse_mistyped(name: &str) -> Result<()> {
+    let is_plain = !name.is_empty() && !name.contains(['/', '\\', '.', ':']);
+    // TensorFlow's checkpoints are named without the extension of their files.
+    if !is_plain || Path::new(name).exists() || Path::new(&format!("{name}.index")).exists() {
+        return Ok(());
+    }
+    let names: Vec<&str> = hub::networks().iter().filter_map(|network| network.name).collect();
+    let nearest = names.iter().map(|known| (distance(&name.to_lowercase(), known), known)).min();
+    let nearest = nearest.filter(|(edits, known)| 2 * edits < known.len());
+    let meant = nearest.map_or_else(String::new, |(_, known)| format!("did you mean `{known}`? "));
+    Err(error!(Usage, "`{name}` is neither a file nor the short name of a network").advice(
+        format!("{meant}the short names are {}; `atrous models` describes them", names.join(", ")),
     ))
+}
+
+/// Returns the number of characters to insert, delete or replace to get from one text to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
 }
 
 /// Asks a question on the terminal. Anything but yes is no.
@@ -239,9 +335,18 @@ mod tests {
     }
 
     #[test]
+    fn a_distance_is_the_number_of_edits() {
+        for (from, to, edits) in [("", "voc", 3), ("stret", "street", 1), ("street", "street", 0)] {
+            assert_eq!((distance(from, to), distance(to, from)), (edits, edits), "{from}");
+        }
+        assert_eq!(distance("preson", "person"), 2);
+    }
+
+    #[test]
     fn a_path_stays_a_path() {
         let mut path = PathBuf::from("some/dir/deeplab.safetensors");
-        resolve(&mut path, true).unwrap();
+        let network = resolve(&mut path, Consent { yes: false, quiet: true }).unwrap();
+        assert!(network.is_none());
         assert_eq!(path, PathBuf::from("some/dir/deeplab.safetensors"));
     }
 }

@@ -4,6 +4,7 @@ use super::Listing;
 use super::rng::{KeyedRng, Purpose};
 use crate::error::{Result, error};
 use crate::random::fnv1a_64;
+use crate::text;
 
 impl Listing {
     /// Splits a listing into training and validation pairs. The latter are `fraction` of all pairs
@@ -25,10 +26,10 @@ impl Listing {
         }
         let count = ((self.pairs.len() as f64 * fraction).round() as usize).max(1);
         if count >= self.pairs.len() {
-            let n = self.pairs.len();
+            let all = text::count(self.pairs.len(), "pair");
             return Err(error!(
                 Data,
-                "holding out {count} of {n} pairs for validation leaves none to train on"
+                "holding out {count} of {all} for validation leaves none to train on"
             )
             .file(&self.root));
         }

@@ -4,6 +4,7 @@ use super::Pair;
 use super::augment::{IGNORED, Sample};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
+use crate::text::count;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,8 +43,8 @@ impl SampleCache {
         if let Some(table) = table.as_ref().filter(|t| t.len() > classes) {
             return Err(error!(
                 Config,
-                "the data set has {} classes, but the network has {classes}",
-                table.len()
+                "the data set has {}, but the network has {classes}",
+                count(table.len(), "class")
             )
             .advice("create the network with the classes of the data set"));
         }

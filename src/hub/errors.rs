@@ -186,7 +186,7 @@ fn busy(refusal: &Refusal, subject: Subject<'_>) -> Failure {
 pub(super) fn unanswered(cause: ureq::Error, host: &str, settings: &Settings) -> Failure {
     use ureq::Timeout;
     let (connect, read) = (settings.connect_timeout.as_secs(), settings.read_timeout.as_secs());
-    let advice = "check the network; with HF_HUB_OFFLINE=1 only files in the cache are used";
+    let advice = "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT";
     let error = match cause {
         ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
             error!(Io, "no connection to {host} within {connect} s (HF_HUB_ETAG_TIMEOUT)")

@@ -26,6 +26,8 @@ pub struct KnownNetwork {
     pub dialect: &'static str,
     /// Number of classes and the data set that they are of; `None` for a backbone.
     pub classes: Option<&'static str>,
+    /// Approximate size of the file, if it is known without asking the source.
+    pub size: Option<&'static str>,
     /// License that the source states.
     pub license: &'static str,
     /// What the network is good for.
@@ -95,6 +97,7 @@ impl KnownNetwork {
             title: next()?,
             dialect: next()?,
             classes: optional(next()?),
+            size: optional(next()?),
             license: next()?,
             purpose: next()?,
         };
@@ -143,7 +146,9 @@ mod tests {
 
     #[test]
     fn a_line_that_lacks_a_field_is_none() {
-        for line in ["", "a", "a | b | c | d | e | f | g", "a | hf:b/c | d | e | f | g | h | i"] {
+        let [short, long] =
+            ["a | hf:b/c | d | e | f | g | h", "a | hf:b/c | d | e | f | g | h | i | j"];
+        for line in ["", "a", short, long] {
             assert_eq!(KnownNetwork::parse(line), None, "{line}");
         }
     }

@@ -4,13 +4,24 @@ use super::reference::{Reference, is_commit, path_problem};
 use crate::error::{Result, error};
 use serde::Deserialize;
 
-/// Extensions of weight files in the order of preference, safetensors first: it is read without
-/// unpacking.
-const EXTENSIONS: &[&[&str]] = &[&[".safetensors"], &[".pth", ".pt", ".bin"]];
+/// Extensions of weight files in the order of preference: safetensors first, which are read without
+/// unpacking, and then files of weights before graphs, which are exported from them.
+const EXTENSIONS: &[&[&str]] = &[
+    &[".safetensors"],
+    &[".pth", ".pt", ".bin"],
+    &[".ckpt"],
+    #[cfg(feature = "onnx")]
+    &[".onnx"],
+    #[cfg(feature = "tensorflow")]
+    &[".pb"],
+    #[cfg(feature = "tensorflow")]
+    &[".tflite"],
+];
 
 /// Beginnings of the names of files beside the weights that have one of these extensions: the state
-/// of a training.
-const OTHERS: &[&str] = &["training_args", "optimizer", "scheduler", "scaler", "rng_state"];
+/// of a training, and a SavedModel, which is not supported.
+const OTHERS: &[&str] =
+    &["training_args", "optimizer", "scheduler", "scaler", "rng_state", "saved_model"];
 
 /// Files beside the weights that describe how images are prepared, and what classes mean.
 pub(super) const COMPANIONS: &[&str] = &["config.json", "preprocessor_config.json"];
@@ -82,7 +93,10 @@ pub(super) fn weight_file<'n>(
         },
         [] => Err(error!(Io, "the repository has no weight file that this program reads")
             .at(reference.to_string())
-            .advice("it reads .safetensors, .pth, .pt and .bin; name another repository")),
+            .advice(format!(
+                "it reads {}; name another repository",
+                EXTENSIONS.concat().join(", ")
+            ))),
         _ => {
             let more = candidates.len().saturating_sub(MAX_NAMED);
             let mut names = candidates[..candidates.len() - more].join(", ");
@@ -133,6 +147,17 @@ mod tests {
             (&["net.pt", "training_args.bin", "optimizer.pt"], "net.pt"),
             (&["a.mlpackage/weights/weight.bin", "net.pth"], "net.pth"),
             (&["unet/model.safetensors"], "unet/model.safetensors"),
+            (&["epoch=3.ckpt", "hparams.yaml"], "epoch=3.ckpt"),
+            (&["epoch=3.ckpt", "net.pth", "onnx/net.onnx"], "net.pth"),
+            #[cfg(feature = "onnx")]
+            (&["README.md", "net.onnx"], "net.onnx"),
+            #[cfg(feature = "tensorflow")]
+            (
+                &["frozen_inference_graph.pb", "saved_model.pb", "a.tflite"],
+                "frozen_inference_graph.pb",
+            ),
+            #[cfg(feature = "tensorflow")]
+            (&["deeplabv3.tflite"], "deeplabv3.tflite"),
         ] {
             assert_eq!(chosen(files).unwrap(), expected);
         }
@@ -144,7 +169,8 @@ mod tests {
         assert!(error.contains("a.safetensors, b.safetensors;"), "{error}");
         assert!(error.contains("hf:own/net/a.safetensors"), "{error}");
         let error = chosen(&["README.md", "model.h5"]).unwrap_err().to_string();
-        assert!(error.contains("no weight file"), "{error}");
+        assert!(error.contains("no weight file") && error.contains(".bin, .ckpt"), "{error}");
+        assert!(chosen(&["saved_model.pb"]).is_err(), "a SavedModel is not supported");
     }
 
     #[test]

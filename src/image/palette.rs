@@ -158,7 +158,8 @@ impl ClassTable {
     }
 
     /// Parses lines of number, name and color, such as `7 car 128 128 128`. Names may contain
-    /// spaces. Empty lines, lines that begin with `#` and a leading byte-order mark are skipped.
+    /// spaces. A line without a color (`7 car`) has that of [`voc_color`]; its name must not end in a
+    /// number. Empty lines, lines that begin with `#` and a leading byte-order mark are skipped.
     ///
     /// Numbers count up from 0 without gaps. Lines named "ignore", "ignored", "unlabeled",
     /// "unlabelled" or "void" whose number is past the last class, such as 255, define ignored
@@ -179,7 +180,7 @@ impl ClassTable {
                 .ok_or_else(|| {
                     error!(
                         Data,
-                        "expected `NUMBER NAME R G B` with colors 0 to 255, found `{}`",
+                        "expected `NUMBER NAME [R G B]` with colors 0 to 255, found `{}`",
                         excerpt(line)
                     )
                 })
@@ -215,12 +216,17 @@ impl ClassTable {
 fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (number, rest) = words.split_first()?;
+    let number: u16 = number.parse().ok()?;
+    // A number at the end belongs to a color, perhaps one that lacks another number.
+    if rest.last()?.parse::<f64>().is_err() {
+        return Some((number, rest.join(" "), voc_color(number.into())));
+    }
     let (name, color) = rest.split_at_checked(rest.len().checked_sub(3)?)?;
     if name.is_empty() {
         return None;
     }
     let color: Vec<u8> = color.iter().map(|v| v.parse::<u8>().ok()).collect::<Option<_>>()?;
-    Some((number.parse().ok()?, name.join(" "), color.try_into().ok()?))
+    Some((number, name.join(" "), color.try_into().ok()?))
 }
 
 /// Returns the color of a label in the PASCAL VOC color map: the bits of the label are distributed,
@@ -304,6 +310,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<ClassTable>(&json).unwrap(), table);
     }
 
+    /// `0 background` was refused.
+    #[test]
+    fn a_class_without_a_color_has_the_default_one() {
+        let table = ClassTable::parse("0 background\n1 traffic light\n2 car 1 2 3\n255 ignore\n");
+        let table = table.unwrap();
+        assert_eq!(table.names, ["background", "traffic light", "car"]);
+        assert_eq!(table.colors, [[0, 0, 0], [128, 0, 0], [1, 2, 3]]);
+        assert_eq!((table.ignored_values(), table.color(255)), (vec![255], voc_color(255)));
+    }
+
     #[test]
     fn bad_class_files_are_refused_with_the_line() {
         for (text, part) in [
@@ -311,6 +327,9 @@ mod tests {
             ("0 sky 1 2 3\n2 car 1 2 3", "expected class 1, found class 2"),
             ("0 sky 1 2 3\n1 car 1 2 300", "line 2"),
             ("0 1 2 3", "line 1"),
+            ("0", "line 1"),
+            ("0 class 1", "line 1"),
+            ("0 sky 1 2 0.5", "line 1"),
             ("x sky 1 2 3", "line 1"),
             ("# nothing\n", "no classes listed"),
             ("0 sky 1 2 3\n1 void 0 0 0\n2 car 1 2 3", "line 3"),
@@ -352,7 +371,7 @@ mod tests {
         let error = ClassTable::parse(&format!("0 sky 1 2 3\n{}", "x".repeat(1 << 20)))
             .unwrap_err()
             .to_string();
-        let start = "line 2: expected `NUMBER NAME R G B` with colors 0 to 255, found `xxx";
+        let start = "line 2: expected `NUMBER NAME [R G B]` with colors 0 to 255, found `xxx";
         assert!(error.starts_with(start) && error.len() < 200, "{error}");
     }
 

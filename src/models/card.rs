@@ -1,5 +1,6 @@
 //! Where a network comes from, stored in the metadata of its files.
 
+use crate::text::count;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -63,7 +64,7 @@ impl ModelCard {
 
     /// Returns the card in lines of a name and a text, for people.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
-        let images = self.images.map_or(String::new(), |n| format!(", {n} images"));
+        let images = self.images.map_or(String::new(), |n| format!(", {}", count(n, "image")));
         let mut lines = vec![("trained on", format!("{}{images}", self.data))];
         lines.extend(self.init.iter().map(|init| ("started from", init.clone())));
         lines.push(("step", self.step.to_string()));
@@ -74,10 +75,10 @@ impl ModelCard {
             lines.push((
                 "scores",
                 format!(
-                    "{}, {} on {} validation images",
+                    "{}, {} on {}",
                     score("mIoU", scores.mean_iou),
                     score("pixel accuracy", scores.pixel_accuracy),
-                    scores.images
+                    count(scores.images, "validation image")
                 ),
             ));
         }
@@ -108,6 +109,10 @@ mod tests {
         let text: Vec<String> =
             card.lines().into_iter().map(|(n, t)| format!("{n}: {t}")).collect();
         assert!(text[2].contains("mIoU 0.5600, pixel accuracy unknown on 101"), "{text:?}");
+        let one = CardScores { images: 1, mean_iou: None, pixel_accuracy: None };
+        let single = ModelCard { images: Some(1), scores: Some(one), ..card };
+        let text = format!("{:?}", single.lines());
+        assert!(text.contains(", 1 image\"") && text.contains("1 validation image\""), "{text}");
         for damaged in ["", "[]", "{\"step\": \"x\"}", "\u{0}"] {
             metadata.insert(CARD_KEY.to_owned(), damaged.to_owned());
             assert_eq!(ModelCard::from_metadata(&metadata), None, "{damaged:?}");

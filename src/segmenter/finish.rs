@@ -14,8 +14,9 @@ use crate::graph::Graph;
 use crate::image::alloc::with_capacity;
 use crate::image::{Fit, LabelMap, append_labels};
 use crate::models::Labeling;
-use crate::ops::{Rows, UpsampleArgmax, UpsampleProbabilities, Upsampling};
+use crate::ops::{Rows, Threshold, UpsampleArgmax, UpsampleProbabilities, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
 use std::time::Duration;
 
 /// Name of the graph input with the scores.
@@ -187,8 +188,11 @@ impl Results {
         Ok(probabilities)
     }
 
+    /// Returns the results. With the threshold of a sigmoid the foreground is on the scale where the
+    /// threshold is one half, so that a cut-out follows it.
     pub(super) fn finish(
         self,
+        sigmoid: Option<Threshold>,
         fit: Fit,
         network_time: Duration,
         labels_time: Duration,
@@ -198,7 +202,10 @@ impl Results {
             .probabilities
             .map(|all| Tensor::new(Shape::images(1, self.size, self.classes), all))
             .transpose()?;
-        let (confidence, foreground) = (self.confidence, self.foreground);
+        let (confidence, mut foreground) = (self.confidence, self.foreground);
+        if let (Some(threshold), Some(foreground)) = (sigmoid, &mut foreground) {
+            foreground.par_iter_mut().for_each(|p| *p = threshold.centered(*p));
+        }
         Ok(Segmentation {
             labels,
             confidence,

@@ -13,7 +13,7 @@ use crate::exec::{Device, Runner};
 use crate::geometry::Size;
 use crate::gpu::DeviceChoice;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
-use crate::models::Outputs;
+use crate::models::{Labeling, Outputs};
 use crate::ops::Rows;
 use crate::pipeline::{Computed, Inference};
 use crate::tensor::{Data, Shape, Tensor};
@@ -37,7 +37,9 @@ pub struct OutputOptions {
     /// classes at 12 megapixels. Running out of memory for them is an error;
     /// [`Segmenter::segment_in_strips`] needs memory only for some rows at a time.
     pub probabilities: bool,
-    /// The summed softmax probability of these classes, by number: four bytes per pixel.
+    /// The summed softmax probability of these classes, by number: four bytes per pixel. Of sigmoids
+    /// it is the largest, on the scale where the threshold is one half
+    /// ([`Threshold::centered`](crate::engine::ops::Threshold::centered)).
     /// [`cut_out`](crate::image::cut_out) uses it for soft edges.
     pub foreground: Option<Vec<usize>>,
 }
@@ -275,7 +277,8 @@ impl Segmenter {
                 on_strip(&Strip { first_row: first, probabilities: &probabilities })?;
             }
         }
-        results.finish(fit, scores.time(), labels_time)
+        let sigmoid = self.model.network.labeling().as_ref().and_then(Labeling::sigmoid);
+        results.finish(sigmoid, fit, scores.time(), labels_time)
     }
 
     /// Returns the graph from the scores to some rows of labels and other outputs at the image's

@@ -198,6 +198,67 @@ fn one_output_is_a_foreground_with_a_threshold() {
     atrous(dir.path()).args(args).assert().code(2).stderr(contains("above 0 and below 1"));
 }
 
+/// `--threshold` changed the table but not one byte of a cut-out.
+#[test]
+fn a_cut_out_follows_the_threshold() {
+    let dir = directory();
+    write_sigmoids(&dir.path().join("b.safetensors"), 1, &[]);
+    let gpu = crate::support::gpu()
+        .map(|_| std::env::var("ATROUS_DEVICE").unwrap_or_else(|_| "gpu".to_owned()));
+    for device in ["cpu".to_owned()].into_iter().chain(gpu) {
+        let cut_out = |threshold: &str, more: &[&str]| {
+            let args = ["segment", "a.png", "-w", "b.safetensors", "-s", "cutout", "--json"];
+            let args = [&args[..], &["-o", "c.png", "--threshold", threshold], more].concat();
+            let assert = atrous(dir.path()).args(args).env("ATROUS_DEVICE", &device).assert();
+            let output = assert.success().get_output().stdout.clone();
+            let report: serde_json::Value = serde_json::from_slice(&output).unwrap();
+            let classes = report["images"][0]["classes"].as_array().unwrap().clone();
+            let pixels = classes.iter().find(|c| c["name"] == "foreground");
+            let pixels = pixels.map_or(0, |c| c["pixels"].as_u64().unwrap());
+            let image = ::image::open(dir.path().join("c.png")).unwrap().into_rgba8();
+            let alpha: Vec<u8> = image.pixels().map(|p| p.0[3]).collect();
+            (pixels, alpha)
+        };
+        let opaque = |alpha: &[u8]| alpha.iter().filter(|&&a| a >= 128).count() as u64;
+        let [low, high] = ["0.3", "0.7"].map(|threshold| cut_out(threshold, &[]));
+        assert!(low.0 > high.0 && low.1 != high.1, "{device}: {} {}", low.0, high.0);
+        assert!(low.1.iter().zip(&high.1).all(|(low, high)| low >= high), "{device}");
+        for (pixels, alpha) in [&low, &high] {
+            // An alpha of one half is rounded up to 128, and the probability is rounded too.
+            assert!(opaque(alpha).abs_diff(*pixels) <= 8, "{device}: {} {pixels}", opaque(alpha));
+        }
+        let (pixels, alpha) = cut_out("0.3", &["--hard-edge"]);
+        assert!(alpha.iter().all(|a| [0, 255].contains(a)), "{device}");
+        assert_eq!((opaque(&alpha), pixels), (low.0, low.0), "{device}");
+    }
+}
+
+/// The messages were "lists 1 classes, the network has 2" and a list of two classes.
+#[test]
+fn a_network_of_one_output_explains_its_two_classes() {
+    let dir = directory();
+    write_sigmoids(&dir.path().join("b.safetensors"), 1, &[]);
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("one.txt", "0 person\n");
+    write("both.txt", "0 background\n1 person\n");
+    let segment = |more: &[&str]| {
+        let args = ["segment", "a.png", "-w", "b.safetensors", "-s", "cutout", "-o", "c.png"];
+        atrous(dir.path()).args(args).args(more).assert()
+    };
+    segment(&["--class-table", "one.txt"])
+        .code(2)
+        .stderr(contains("one.txt: lists 1 class, the network has 2"))
+        .stderr(contains("one output has two classes").and(contains("`0 background`")));
+    segment(&["--keep", "person"])
+        .code(2)
+        .stderr(contains("no class `person`").and(contains("--class-table")))
+        .stderr(contains("its only class besides the background is `foreground`"));
+    // Neither needs colors.
+    segment(&["--keep", "person", "--class-table", "both.txt"])
+        .success()
+        .stdout(contains("person").and(contains("foreground").not()));
+}
+
 #[test]
 fn classes_that_overlap_have_a_mask_each() {
     let dir = directory();

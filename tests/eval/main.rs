@@ -7,6 +7,7 @@ mod predictor;
 mod sigmoid;
 #[path = "../support/mod.rs"]
 mod support;
+mod thresholds;
 
 use atrous::Size;
 use atrous::engine::models::Config;

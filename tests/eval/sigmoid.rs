@@ -49,7 +49,9 @@ fn a_label_is_the_largest_output_above_the_threshold() {
                 }
                 let confidence = result.confidence.as_ref().unwrap()[i];
                 assert!((confidence - p_of(label)).abs() < close, "{confidence} of {p:?}");
-                assert!((result.foreground.as_ref().unwrap()[i] - p[1]).abs() < close);
+                let foreground = result.foreground.as_ref().unwrap()[i];
+                let expected = Threshold::new(threshold).unwrap().centered(p[1]);
+                assert!((foreground - expected).abs() < close, "{foreground} of {p:?}");
             }
             assert!(seen[0] && seen[1..].contains(&true), "{outputs} at {threshold}: {seen:?}");
         }

@@ -4,6 +4,7 @@
 mod command;
 mod content;
 mod fetch;
+mod names;
 mod refusals;
 mod server;
 #[path = "../support/mod.rs"]

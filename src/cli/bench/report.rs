@@ -3,6 +3,7 @@
 use crate::cli::format::{mib, stride, table};
 use crate::exec::{NodeTime, Times};
 use crate::tensor::Shape;
+use crate::text;
 use std::time::Duration;
 
 #[derive(serde::Serialize)]
@@ -73,8 +74,11 @@ impl Warm {
 
     pub(super) fn text(&self) -> String {
         format!(
-            "median {:.1} ms, p10 {:.1}, p90 {:.1} ({} runs)",
-            self.median_ms, self.p10_ms, self.p90_ms, self.runs
+            "median {:.1} ms, p10 {:.1}, p90 {:.1} ({})",
+            self.median_ms,
+            self.p10_ms,
+            self.p90_ms,
+            text::count(self.runs, "run")
         )
     }
 }

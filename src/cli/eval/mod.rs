@@ -3,6 +3,7 @@
 mod ablation;
 mod bands;
 mod report;
+mod thresholds;
 mod windows;
 
 use self::bands::Bands;
@@ -20,8 +21,9 @@ use crate::exec::Times;
 use crate::files::Staged;
 use crate::geometry::{Size, Spacing};
 use crate::image::ClassTable;
+use crate::ops::Threshold;
 use crate::segmenter::{Model, Segmenter};
-use crate::text::printable;
+use crate::text::{self, printable};
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   atrous eval -w best.safetensors --data camvid/
   atrous eval -w deeplab.pth --data VOC2012/ --split val --confusion confusion.png
+  atrous eval -w person.safetensors --data people/ --thresholds 0.3,0.4,0.5,0.6,0.7
   atrous eval -w deeplab.pth --data VOC2012/ --trimap 1,2,4,8,16,32 --trimap-plot trimap.png
   atrous eval -w deeplab.pth --data VOC2012/ --scales 0.5,0.75,1,1.25,1.5,1.75 --flip";
 
@@ -50,7 +53,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", alias = "part")]
     split: Option<String>,
 
-    /// File with class numbers, names and colors, one class a line; overrides the data set's own.
+    /// File with class numbers, names and optional colors, one class a line; overrides the data set's own.
     /// Labels after the last class that are named void or ignore do not count
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
@@ -89,6 +92,17 @@ pub(super) struct Args {
     /// not
     #[arg(long, conflicts_with_all = ["output_stride", "flip", "confusion", "trimap"], help_heading = METHOD)]
     ablation: bool,
+
+    /// Score sigmoid outputs at each of these thresholds, above 0 and below 1, with one pass of the
+    /// network over the images
+    #[arg(
+        long,
+        value_name = "P,...",
+        value_delimiter = ',',
+        conflicts_with_all = ["threshold", "scales", "flip", "window", "ablation", "confusion", "trimap"],
+        help_heading = METHOD
+    )]
+    thresholds: Vec<Threshold>,
 
     /// Plot the confusion matrix
     #[arg(long, value_name = "FILE.png", help_heading = OUTPUTS)]
@@ -152,6 +166,20 @@ struct Subject {
     table: ClassTable,
 }
 
+impl Subject {
+    /// Describes which images are scored.
+    fn description(&self, args: &Args) -> String {
+        let (count, directory) = (text::count(self.pairs.len(), "image"), text::path(&args.data));
+        match &self.split {
+            Some(split) => format!("data: the {count} of the split `{}`", printable(split)),
+            None => format!(
+                "data: all {count} of {directory}, which has no validation split: if the network was \
+                 trained on them, none were held out"
+            ),
+        }
+    }
+}
+
 /// The scores of one method.
 struct Outcome {
     confusion: Confusion,
@@ -188,6 +216,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let model = args.model.open()?;
     let subject = subject(args, &model)?;
     check_outputs(args, &subject.pairs)?;
+    if !args.quiet && !args.json {
+        say(&subject.description(args));
+    }
     if args.ablation {
         return ablation::run(args, model, &subject);
     }
@@ -197,6 +228,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
         if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.size.is_none()) {
             say(&preset);
         }
+    }
+    if !args.thresholds.is_empty() {
+        return thresholds::run(args, &segmenter, &subject);
     }
     let bar = args.bar(subject.pairs.len());
     let mut predictor = windows::shown(Predictor::new(&segmenter, args.options())?, &bar);
@@ -244,9 +278,14 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
         None => (listing.classes.unwrap_or_else(|| own.clone()), &args.data),
     };
     if table.len() != own.len() {
-        return Err(error!(Data, "has {} classes, the network {}", table.len(), own.len())
-            .file(named_by)
-            .advice("evaluate a network on the classes that it was trained on"));
+        return Err(error!(
+            Data,
+            "has {}, the network {}",
+            text::count(table.len(), "class"),
+            own.len()
+        )
+        .file(named_by)
+        .advice("evaluate a network on the classes that it was trained on"));
     }
     if listing.pairs.is_empty() {
         return Err(error!(Data, "contains no images with masks").file(&args.data));

@@ -4,6 +4,7 @@ use super::super::format::{stride, table, thousands};
 use super::{Args, Outcome, Subject};
 use crate::eval::{Band, PredictOptions, Scores, TrimapAround};
 use crate::files::json_path;
+use crate::ops::Threshold;
 use crate::segmenter::Segmenter;
 use std::path::Path;
 
@@ -20,6 +21,9 @@ pub(super) struct Report<'a> {
     size: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_stride: Option<usize>,
+    /// Probability above which a sigmoid output holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f32>,
     scales: &'a [f64],
     flip: bool,
     /// Width and height of the windows, and the distances between them.
@@ -53,6 +57,12 @@ impl<'a> Report<'a> {
             device: segmenter.device().to_string(),
             size: options.size.unwrap_or_else(|| segmenter.default_size()).to_string(),
             output_stride: segmenter.model().network.output_stride(),
+            threshold: segmenter
+                .model()
+                .network
+                .labeling()
+                .and_then(|labeling| labeling.sigmoid())
+                .map(Threshold::probability),
             scales: &options.scales,
             flip: options.flip,
             window: options.window.map(|w| [w.size.width, w.size.height, w.stride.x, w.stride.y]),
@@ -96,24 +106,13 @@ impl<'a> Report<'a> {
             text += "\n";
             text += &table(&rows, &[0, 1, 2, 3]);
         }
-        let scales: Vec<String> = self.scales.iter().map(f64::to_string).collect();
-        let mut settings = format!("size {}{}", self.size, stride(self.output_stride));
-        if scales != ["1"] {
-            settings += &format!(", scales {}", scales.join(" "));
-        }
-        if self.flip {
-            settings += ", mirrored";
-        }
-        if let Some([w, h, x, y]) = self.window {
-            settings += &format!(", windows of {w}x{h} every {x}x{y}");
-        }
         let scores = &self.scores;
         let mut rows = vec![
             ("mIoU", format!("{} %", percent(scores.mean_iou))),
             ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
             ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
             ("images", self.images.to_string()),
-            ("settings", settings),
+            ("settings", self.settings()),
             ("Multi-Adds", format!("{} B per image", giga(self.multi_adds))),
             ("time", format!("{:.1} ms per image (median)", self.milliseconds)),
         ];
@@ -123,6 +122,25 @@ impl<'a> Report<'a> {
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
         format!("{text}\n{}", table(&rows, &[]))
+    }
+
+    /// How the images were segmented, in one line.
+    fn settings(&self) -> String {
+        let scales: Vec<String> = self.scales.iter().map(f64::to_string).collect();
+        let mut settings = format!("size {}{}", self.size, stride(self.output_stride));
+        if let Some(threshold) = self.threshold {
+            settings += &format!(", threshold {threshold}");
+        }
+        if scales != ["1"] {
+            settings += &format!(", scales {}", scales.join(" "));
+        }
+        if self.flip {
+            settings += ", mirrored";
+        }
+        if let Some([w, h, x, y]) = self.window {
+            settings += &format!(", windows of {w}x{h} every {x}x{y}");
+        }
+        settings
     }
 }
 

@@ -5,6 +5,7 @@ use super::super::format::thousands;
 use super::{Args, Subject};
 use crate::eval::Predictor;
 use crate::image::dimensions;
+use crate::text;
 use indicatif::ProgressBar;
 
 /// A warning is printed for more windows per image than this.
@@ -35,10 +36,10 @@ pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
         counts.fold((0usize, 0), |(all, most), count| (all.saturating_add(count), most.max(count)));
     let passes = predictor.options().views();
     if !args.quiet && !args.json {
+        let windows = if all == 1 { "window" } else { "windows" };
         let (all, most) = (thousands(all as u64), thousands(most as u64));
-        say(&format!(
-            "{all} windows in total, up to {most} per image, {passes} forward passes each"
-        ));
+        let passes = text::count(passes, "forward pass");
+        say(&format!("{all} {windows} in total, up to {most} per image, {passes} each"));
     }
     if most > MANY {
         log::warn!(

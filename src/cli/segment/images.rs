@@ -4,7 +4,7 @@ use super::inputs::Job;
 use super::masks::MaskFile;
 use super::probabilities::Extras;
 use super::work::overlapped;
-use super::{Args, Tools, write};
+use super::{Args, Setup, Tools, write};
 use crate::cli::console::{print, print_json, progress, say_error};
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
@@ -69,10 +69,8 @@ fn text<S: serde::Serializer>(error: &Option<Error>, serializer: S) -> Result<S:
 
 #[derive(serde::Serialize)]
 struct Report<'a> {
-    device: &'a str,
-    #[serde(serialize_with = "json_path::serialize")]
-    weights: &'a std::path::Path,
-    style: &'static str,
+    #[serde(flatten)]
+    setup: Setup<'a>,
     /// The size rule: `native`, `513`, `short:520` or `640x480`.
     size: String,
     images: &'a [Outcome],
@@ -95,29 +93,22 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
             if failed == 0 { String::new() } else { format!(", {failed} of them with errors") };
         return Err(error!(
             Image,
-            "stopped after {} of {} images{failed}",
+            "stopped after {} of {}{failed}",
             outcomes.len(),
-            jobs.len()
+            text::count(jobs.len(), "image")
         ));
     }
     match (failed, outcomes.pop().and_then(|o| o.error)) {
         (0, _) => reported,
         (1, Some(error)) if jobs.len() == 1 => Err(error),
-        _ => Err(error!(Image, "{failed} of {} images failed", jobs.len())),
+        _ => Err(error!(Image, "{failed} of {} failed", text::count(jobs.len(), "image"))),
     }
 }
 
 fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     if args.json {
-        let weights = &tools.segmenter.model().path;
         let size = args.size.size.unwrap_or_else(|| tools.segmenter.default_size()).to_string();
-        return print_json(&Report {
-            device: &tools.device,
-            weights,
-            style: args.style.suffix(),
-            size,
-            images: outcomes,
-        });
+        return print_json(&Report { setup: tools.setup(args), size, images: outcomes });
     }
     let mut printed = Ok(());
     for outcome in outcomes {
@@ -148,7 +139,7 @@ fn work<'a>(
     });
     let network = |(job, image): (&'a Job, Result<Image>)| {
         let result = image.and_then(|image| {
-            let result = Extras::segment(args, tools, job, &image, bar);
+            let result = Extras::segment(args, tools, job, &image);
             let (segmentation, extras) = result.map_err(|e| e.file(&job.input))?;
             Ok((image, segmentation, extras))
         });

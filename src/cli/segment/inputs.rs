@@ -5,7 +5,9 @@ use crate::cli::outputs::OutputCheck;
 use crate::error::{Error, Result, error};
 use crate::files::{glob_files, is_input_file, is_pattern};
 use crate::image::EXTENSIONS;
+use crate::video::is_numbered;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 /// Advice for outputs that are inputs as well.
@@ -22,6 +24,25 @@ impl Job {
     /// Returns the path that `--probabilities` writes to, beside the result.
     fn probabilities(&self) -> PathBuf {
         self.output.with_extension("probabilities.safetensors")
+    }
+}
+
+/// Returns an error if no input exists. Where some do, the others are reported when they are read.
+pub(super) fn refuse_missing(inputs: &[PathBuf]) -> Result<()> {
+    let mut first = None;
+    for path in inputs {
+        // Standard input, patterns and numbered images are no names of files.
+        let is_name = path != Path::new("-") && !is_pattern(path) && !is_numbered(path);
+        match std::fs::metadata(path) {
+            Err(e) if is_name && e.kind() == ErrorKind::NotFound => {
+                first.get_or_insert((path, e));
+            }
+            _ => return Ok(()),
+        }
+    }
+    match first {
+        Some((path, e)) => Err(Error::io(path, "could not be opened", e)),
+        None => Ok(()),
     }
 }
 

@@ -10,14 +10,17 @@ mod write;
 
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
 use super::console::say;
-use super::weights;
-use crate::error::{Result, error};
+use super::weights::{self, Consent};
+use crate::error::{Error, Result, error};
+use crate::files::json_path;
 use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
-use crate::segmenter::{OutputOptions, Segmentation, Segmenter, Strip};
+use crate::ops::Threshold;
+use crate::segmenter::{Model, OutputOptions, Segmentation, Segmenter, Strip};
+use crate::text::count;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,7 +79,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 0.6, value_name = "X", value_parser = opacity)]
     opacity: f32,
 
-    /// File with class numbers, names and colors, one class a line; overrides the network's own
+    /// File with class numbers, names and optional colors, one class a line; overrides the network's own
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
@@ -84,6 +87,10 @@ pub(super) struct Args {
     /// required if there is none]
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
     keep: Vec<String>,
+
+    /// Give a cut-out a hard edge: a pixel is opaque or transparent, as in the mask
+    #[arg(long)]
+    hard_edge: bool,
 
     /// Also write the probabilities of all classes to NAME.probabilities.safetensors beside the
     /// output: four bytes for each pixel and class
@@ -93,10 +100,6 @@ pub(super) struct Args {
     /// Use the first frame of animated images instead of refusing them
     #[arg(long)]
     first_frame: bool,
-
-    /// Download the network for general photos without asking, if no --weights are given
-    #[arg(short, long, conflicts_with = "weights")]
-    yes: bool,
 
     /// Print a report as JSON instead of a table
     #[arg(long)]
@@ -114,6 +117,10 @@ pub(super) struct Args {
 
     #[command(flatten)]
     memory: MemoryArgs,
+
+    /// License of the network that a short name means.
+    #[arg(skip)]
+    license: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -167,13 +174,20 @@ fn opacity(text: &str) -> Result<f32, String> {
 
 impl Args {
     /// Replaces the name of a network by the path of its file; without any, the default network is
-    /// used.
-    pub(super) fn resolve_weights(&mut self) -> Result<()> {
-        let quiet = self.quiet || self.json;
-        match &mut self.model.weights {
-            Some(weights) => weights::resolve(weights, quiet),
-            none => weights::default_network(self.yes, quiet).map(|path| *none = Some(path)),
-        }
+    /// used. Nothing is downloaded for inputs that do not exist.
+    pub(super) fn resolve_weights(&mut self, yes: bool) -> Result<()> {
+        inputs::refuse_missing(&self.inputs)?;
+        let consent = Consent { yes, quiet: self.quiet || self.json };
+        let network = match &mut self.model.weights {
+            Some(weights) => weights::resolve(weights, consent)?,
+            none => {
+                let (path, network) = weights::default_network(consent)?;
+                *none = Some(path);
+                Some(network)
+            }
+        };
+        self.license = network.map(|network| network.license);
+        Ok(())
     }
 }
 
@@ -187,10 +201,37 @@ struct Tools {
     keep: Vec<usize>,
 }
 
+/// What was segmented with, in the reports of images and videos.
+#[derive(serde::Serialize)]
+struct Setup<'a> {
+    device: &'a str,
+    #[serde(serialize_with = "json_path::serialize")]
+    weights: &'a Path,
+    /// License of a public network that was given by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license: Option<&'static str>,
+    /// Probability above which a sigmoid output holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f32>,
+    style: &'static str,
+}
+
 impl Tools {
+    fn setup(&self, args: &Args) -> Setup<'_> {
+        let model = self.segmenter.model();
+        let threshold = model.network.labeling().and_then(|labeling| labeling.sigmoid());
+        Setup {
+            device: &self.device,
+            weights: &model.path,
+            license: args.license,
+            threshold: threshold.map(Threshold::probability),
+            style: args.style.suffix(),
+        }
+    }
+
     fn open(args: &Args) -> Result<Self> {
         let model = args.model.open()?;
-        let table = class_table(args, model.class_table())?;
+        let table = class_table(args, &model)?;
         let keep = kept_classes(args, &table, model.network.classes().unwrap_or(0))?;
         let tuning = args.device.tuning(args.quiet || args.json);
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
@@ -236,7 +277,7 @@ impl Tools {
 
     fn wants(&self, args: &Args) -> OutputOptions {
         OutputOptions {
-            foreground: (args.style == Style::Cutout).then(|| self.keep.clone()),
+            foreground: (args.style == Style::Cutout && !args.hard_edge).then(|| self.keep.clone()),
             ..OutputOptions::default()
         }
     }
@@ -261,15 +302,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// Returns the class table given by `--class-table`, else the network's own, in brighter colors for
 /// overlays.
-fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
+fn class_table(args: &Args, model: &Model) -> Result<ClassTable> {
+    let (own, network) = (model.class_table(), &model.network);
     let Some(path) = &args.class_table else {
         let tints = matches!(args.style, Style::Overlay | Style::SideBySide);
         return Ok(if tints { own.vivid() } else { own });
     };
     let table = ClassTable::read(path)?;
-    if table.names.len() < own.names.len() {
-        let (has, needs) = (table.names.len(), own.names.len());
-        return Err(error!(Usage, "lists {has} classes, the network has {needs}").file(path));
+    if table.len() < own.len() {
+        let has = count(table.len(), "class");
+        let error = error!(Usage, "lists {has}, the network has {}", own.len()).file(path);
+        let labeling = network.labeling().filter(|labeling| labeling.channels() == 1);
+        return Err(match labeling {
+            Some(_) => error.advice(
+                "a network with one output has two classes, the background and the foreground: list \
+                 both, such as `0 background` and `1 person`",
+            ),
+            None => error,
+        });
     }
     Ok(table)
 }
@@ -279,11 +329,13 @@ fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
 fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<usize>> {
     let names = &args.keep;
     if args.style != Style::Cutout {
-        if !names.is_empty() {
-            log::warn!(
-                "`--keep` has no effect on the style `{}`, only on `--style cutout`",
-                args.style.suffix()
-            );
+        for (option, is_set) in [("keep", !names.is_empty()), ("hard-edge", args.hard_edge)] {
+            if is_set {
+                log::warn!(
+                    "`--{option}` has no effect on the style `{}`, only on `--style cutout`",
+                    args.style.suffix()
+                );
+            }
         }
         return Ok(Vec::new());
     }
@@ -301,10 +353,21 @@ fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<u
             let by_number = name.parse().ok().filter(|&n: &usize| n < table.names.len());
             by_number
                 .or_else(|| table.names.iter().position(|n| n.eq_ignore_ascii_case(name)))
-                .ok_or_else(|| {
-                    error!(Usage, "the network has no class `{name}`")
-                        .advice(format!("its classes are {}", table.names.join(", ")))
-                })
+                .ok_or_else(|| no_class(name, table))
         })
         .collect()
+}
+
+/// Returns the error about a class that cannot be kept. A network of one class besides the background
+/// often does not know that class's name.
+fn no_class(name: &str, table: &ClassTable) -> Error {
+    let advice = match (&table.names[..], table.background()) {
+        ([a, b], Some(background)) => format!(
+            "its only class besides the background is `{}`, which a cut-out keeps without --keep; \
+             --class-table FILE names the classes",
+            if background == 0 { b } else { a }
+        ),
+        _ => format!("its classes are {}; --class-table FILE names them", table.names.join(", ")),
+    };
+    error!(Usage, "the network has no class `{name}`").advice(advice)
 }

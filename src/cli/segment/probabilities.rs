@@ -12,7 +12,6 @@ use crate::image::{ClassTable, Image};
 use crate::segmenter::{Segmentation, Strip};
 use crate::text;
 use crate::weights::{format_bytes, safetensors};
-use indicatif::ProgressBar;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -143,9 +142,8 @@ impl Extras {
         tools: &Tools,
         job: &Job,
         image: &Image,
-        bar: &ProgressBar,
     ) -> Result<(Segmentation, Self)> {
-        let file = args.probabilities.then(|| create(args, tools, job, image, bar)).transpose()?;
+        let file = args.probabilities.then(|| create(tools, job, image)).transpose()?;
         let mut extras = Self { file, masks: ClassMasks::create(args, tools, image.size())? };
         if extras.file.is_none() && extras.masks.is_none() {
             return Ok((tools.segment(args, image)?, extras));
@@ -180,25 +178,12 @@ impl Extras {
     }
 }
 
-/// Creates the file of the probabilities of an image, and says so.
-fn create(
-    args: &Args,
-    tools: &Tools,
-    job: &Job,
-    image: &Image,
-    bar: &ProgressBar,
-) -> Result<ProbabilityFile> {
+/// Creates the file of the probabilities of an image.
+fn create(tools: &Tools, job: &Job, image: &Image) -> Result<ProbabilityFile> {
     let path = job.output.with_extension("probabilities.safetensors");
     let classes = tools.segmenter.model().network.classes().unwrap_or(0);
     super::write::make_directory(&job.output)?;
-    let file = ProbabilityFile::create(path, classes, image.size())?;
-    if !args.quiet && !args.json {
-        let (path, size) = (text::path(&file.path), format_bytes(file.bytes));
-        bar.suspend(|| {
-            anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}")
-        });
-    }
-    Ok(file)
+    ProbabilityFile::create(path, classes, image.size())
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ impl Problem {
                 "masks are not rotated: check on the contact sheet (-o) whether they fit"
             }
             Problem::NoClasses => {
-                "add a classes.txt: a line with number, name and color for each class, such as `0 sky 128 128 128`"
+                "add a classes.txt: a line with number, name and, if you like, color for each class, such as `0 sky 128 128 128`"
             }
         }
     }

@@ -41,6 +41,17 @@ impl Threshold {
         let p = f64::from(self.0);
         (p / (1.0 - p)).ln() as f32
     }
+
+    /// Returns a probability on the scale where this threshold is one half: the sigmoid of the logit
+    /// minus [`Threshold::logit`], `p (1 - t) / (p (1 - t) + t (1 - p))`. It grows with `p`, from 0 at 0
+    /// to 1 at 1.
+    pub fn centered(self, probability: f32) -> f32 {
+        if self.is_half() {
+            return probability;
+        }
+        let (above, below) = (probability * (1.0 - self.0), self.0 * (1.0 - probability));
+        above / (above + below)
+    }
 }
 
 impl TryFrom<f32> for Threshold {
@@ -93,6 +104,20 @@ pub(super) fn check_outputs(is_sigmoid: bool, logits: TensorType) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_threshold_becomes_one_half_and_the_ends_stay() {
+        for t in [1e-3, 0.3, 0.495, 0.5, 0.9] {
+            let threshold = Threshold::new(t).unwrap();
+            assert_eq!((threshold.centered(0.0), threshold.centered(1.0)), (0.0, 1.0), "{t}");
+            assert!((threshold.centered(t) - 0.5).abs() < 1e-6, "{t}");
+            let all: Vec<f32> = (0..=1000).map(|i| threshold.centered(i as f32 / 1e3)).collect();
+            assert!(all.is_sorted() && all.windows(2).all(|w| w[0] < w[1]), "{t}");
+            // As the live view does it: on the logits.
+            let shifted = sigmoid(1.5 - threshold.logit());
+            assert!((threshold.centered(sigmoid(1.5)) - shifted).abs() < 1e-6, "{t}");
+        }
+    }
 
     #[test]
     fn a_threshold_is_between_0_and_1() {

@@ -7,7 +7,7 @@ pub(super) use plan::plan;
 
 use super::work::interruptible;
 use super::write::{frame, frame_size};
-use super::{Args, Tools};
+use super::{Args, Setup, Tools};
 use crate::cli::console::{json, print, progress, say};
 use crate::cli::interrupt::{on_interrupt, unless_stopped};
 use crate::error::{Error, Result, error};
@@ -92,10 +92,8 @@ struct Outcome<'a> {
 
 #[derive(serde::Serialize)]
 struct Report<'a> {
-    device: &'a str,
-    #[serde(serialize_with = "json_path::serialize")]
-    weights: &'a Path,
-    style: &'static str,
+    #[serde(flatten)]
+    setup: Setup<'a>,
     video: Outcome<'a>,
 }
 
@@ -162,8 +160,8 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
     match read_error {
         None => printed,
         Some(e) => Err(e.at(format!(
-            "after {} frames, which were written to {}",
-            sums.frames,
+            "after {}, which were written to {}",
+            frames(sums.frames),
             plan.output.display()
         ))),
     }
@@ -228,21 +226,18 @@ fn report(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Res
         std::io::stdout().is_terminal()
     };
     let text = if args.json {
-        let weights = &tools.segmenter.model().path;
-        let report =
-            Report { device: &tools.device, weights, style: args.style.suffix(), video: outcome };
-        json(&report)?
+        json(&Report { setup: tools.setup(args), video: outcome })?
     } else {
         let size = outcome.size;
         let notes: String =
             outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
         let stopped = if outcome.stopped { ", stopped by a signal" } else { "" };
         format!(
-            "{} ({size}, {} fps) -> {}: {} frames in {:.1} s ({:.2} fps){stopped}\n{notes}{}",
+            "{} ({size}, {} fps) -> {}: {} in {:.1} s ({:.2} fps){stopped}\n{notes}{}",
             text::path(&plan.input),
             outcome.rate,
             text::path(&plan.output),
-            outcome.frames,
+            frames(outcome.frames),
             outcome.seconds,
             outcome.frames_per_second,
             legend_table(&outcome.classes, swatches)
@@ -253,4 +248,8 @@ fn report(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Res
         return Ok(());
     }
     print(&text)
+}
+
+fn frames(count: u64) -> String {
+    text::count(usize::try_from(count).unwrap_or(usize::MAX), "frame")
 }
