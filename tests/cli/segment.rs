@@ -284,3 +284,27 @@ fn classes_that_overlap_have_a_mask_each() {
     assert!(image["notes"][0].as_str().unwrap().contains("classes can overlap"), "{image}");
     assert_eq!(size(dir.path().join("out.png")), (61, 47));
 }
+
+#[test]
+fn the_mask_of_a_class_never_replaces_an_input() {
+    let dir = directory();
+    write_sigmoids(&dir.path().join("m.safetensors"), 2, &["background", "road", "rider"]);
+    std::fs::copy(dir.path().join("a.png"), dir.path().join("out.road.png")).unwrap();
+    let before = std::fs::read(dir.path().join("out.road.png")).unwrap();
+    let args = ["-w", "m.safetensors", "-s", "mask", "-o", "out.png"];
+    atrous(dir.path())
+        .args(["segment", "out.road.png"])
+        .args(args)
+        .assert()
+        .code(2)
+        .stderr(contains("out.road.png").and(contains("the mask of the class road")));
+    assert_eq!(std::fs::read(dir.path().join("out.road.png")).unwrap(), before);
+    assert!(!dir.path().join("out.png").exists());
+    // A class name may be longer than a file name.
+    write_sigmoids(
+        &dir.path().join("m.safetensors"),
+        1 + 1,
+        &["background", &"é".repeat(155), "b"],
+    );
+    atrous(dir.path()).args(["segment", "a.png"]).args(args).assert().success();
+}

@@ -1,7 +1,7 @@
 //! Segmentation of images: one result each, and the report.
 
 use super::inputs::Job;
-use super::masks::MaskFile;
+use super::masks::{self, MaskFile};
 use super::probabilities::Extras;
 use super::work::overlapped;
 use super::{Args, Setup, Tools, write};
@@ -81,6 +81,7 @@ struct Report<'a> {
 pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
     let stop = on_interrupt("stopping after the images in progress")?;
     let tools = &Tools::open(args)?;
+    masks::check(args, tools, jobs)?;
     let bar = progress(Some(jobs.len() as u64), "images", args.quiet || jobs.len() == 1);
     let mut outcomes = work(args, jobs, tools, &stop, &bar)?;
     bar.finish_and_clear();

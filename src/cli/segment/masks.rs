@@ -1,10 +1,12 @@
 //! One mask for each class of a network whose classes can overlap.
 
+use super::inputs::{Job, claimed};
 use super::{Args, Style, Tools};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::image::alloc::filled;
 use crate::image::{ClassTable, save_gray};
+use crate::models::Labeling;
 use crate::segmenter::Strip;
 use crate::text;
 use std::path::{Path, PathBuf};
@@ -27,12 +29,46 @@ pub(super) struct MaskFile {
     share: f64,
 }
 
+/// Checks that no mask of a class would replace a file that is read, or another result.
+///
+/// # Errors
+/// Returns an error that names the file.
+pub(super) fn check(args: &Args, tools: &Tools, jobs: &[Job]) -> Result<()> {
+    if wanted(args, tools).is_none() {
+        return Ok(());
+    }
+    let mut outputs = claimed(args);
+    jobs.iter().for_each(|job| outputs.reads(&job.input, "an input"));
+    for job in jobs {
+        let of = job.input.display();
+        outputs.writes(&job.output, format!("the mask of {of}"))?;
+        for class in tools.table.names.iter().skip(1) {
+            let what = format!("the mask of the class {} of {of}", text::excerpt(class));
+            outputs.writes(&path(&job.output, class), what)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns how labels follow from the outputs, if each class gets a mask.
+fn wanted(args: &Args, tools: &Tools) -> Option<Labeling> {
+    let labeling = tools.segmenter.model().network.labeling();
+    labeling.filter(|labeling| labeling.is_multi_label() && args.style == Style::Mask)
+}
+
+/// Returns the path of the mask of a class beside the result.
+fn path(output: &Path, class: &str) -> PathBuf {
+    /// File systems take names of 255 bytes, of up to 4 for each character.
+    const MAX_CHARS: usize = 40;
+    let letter = |c: char| if c.is_alphanumeric() { c } else { '_' };
+    let name: String = class.chars().take(MAX_CHARS).map(letter).collect();
+    output.with_extension(format!("{name}.png"))
+}
+
 impl ClassMasks {
     /// Allocates the masks, if the network has several sigmoid outputs and masks were asked for.
     pub(super) fn create(args: &Args, tools: &Tools, size: Size) -> Result<Option<Self>> {
-        let labeling = tools.segmenter.model().network.labeling();
-        let labeling = labeling.filter(|l| l.is_multi_label() && args.style == Style::Mask);
-        let Some(labeling) = labeling else { return Ok(None) };
+        let Some(labeling) = wanted(args, tools) else { return Ok(None) };
         let plane = || filled(0, size.pixels(), "the masks of all classes");
         let planes = (0..labeling.channels()).map(|_| plane()).collect::<Result<_>>()?;
         Ok(Some(Self { size, threshold: labeling.threshold.probability(), planes }))
@@ -53,9 +89,7 @@ impl ClassMasks {
     pub(super) fn write(self, output: &Path, table: &ClassTable) -> Result<Vec<MaskFile>> {
         let mut files = Vec::with_capacity(self.planes.len());
         for (class, plane) in table.names.iter().skip(1).zip(self.planes) {
-            let name: String =
-                class.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
-            let file = output.with_extension(format!("{name}.png"));
+            let file = path(output, class);
             let pixels = plane.iter().filter(|&&p| p != 0).count();
             save_gray(&file, self.size, &plane)?;
             let share = pixels as f64 / self.size.pixels() as f64;
