@@ -188,9 +188,7 @@ fn windows_are_counted_before_the_first_one_and_too_many_are_refused() {
     eval("33", "1")
         .assert()
         .code(2)
-        .stderr(contains(
-            "128,064 windows in total, up to 128,064 per image, 1 forward passes each",
-        ))
+        .stderr(contains("128,064 windows in total, up to 128,064 per image, 1 forward pass each"))
         .stderr(contains("an image has 128,064 windows, each a forward pass"))
         .stderr(contains("the maximum is 100000; use a larger `--stride` or a larger `--window`"));
     eval("1", "1").assert().code(2).stderr(contains("smaller than the network's output stride"));

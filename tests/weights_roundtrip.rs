@@ -1,5 +1,6 @@
 //! Weight files survive a round trip, in both formats.
 
+use atrous::engine::weights::dialects::StoredWeights;
 use atrous::engine::weights::{
     CheckpointDict, FloatDType, StoredDType, WeightFile, WeightFormat, write_pth, write_safetensors,
 };
@@ -145,6 +146,30 @@ fn files_by_the_safetensors_crate_are_read() {
     );
     let error = file.read_f32("c").unwrap_err().to_string();
     assert!(error.contains("no tensor named `c`"), "{error}");
+}
+
+/// PyTorch has them as integers, whatever the type of the weights.
+#[test]
+fn counters_of_batch_norms_are_written_as_integers() {
+    let directory = tempfile::tempdir().unwrap();
+    let none = BTreeMap::new();
+    let mut stored = StoredWeights::default();
+    for part in ["weight", "running_mean", "running_var"] {
+        stored.tensors.push((format!("bn.{part}"), vec![3], vec![0.5; 3]));
+    }
+    stored.add_counters();
+    for dtype in [FloatDType::F32, FloatDType::F16] {
+        let paths = ["a.safetensors", "a.pth"].map(|name| directory.path().join(name));
+        write_safetensors(&paths[0], stored.tensors.clone(), &none, dtype).unwrap();
+        write_pth(&paths[1], stored.tensors.clone(), None, dtype).unwrap();
+        for path in paths {
+            let file = WeightFile::open(&path).unwrap();
+            let counter = file.get("bn.num_batches_tracked").unwrap();
+            assert_eq!((counter.dtype(), counter.dims()), (StoredDType::I64, &[][..]));
+            assert_eq!(file.read_f32("bn.running_var").unwrap(), (vec![3], vec![0.5; 3]));
+            assert_eq!(file.tensors().len(), 4);
+        }
+    }
 }
 
 #[test]

@@ -165,8 +165,8 @@ pub(super) struct NetworkArgs {
         long,
         value_name = "BACKBONE",
         conflicts_with_all = [
-            "weights", "dialect", "prefix", "trained_stride", "rates", "align_corners", "padding",
-            "preprocess", "activation",
+            "weights", "dialect", "prefix", "trained_stride", "rates", "multi_grid", "align_corners",
+            "padding", "preprocess", "activation",
         ],
         help = format!(
             "Use this backbone instead of a file, with the head that --head names and 21 classes: {}",

@@ -13,7 +13,7 @@ use crate::models::{fold_norms, inflate_stem};
 use crate::ops::Threshold;
 use crate::segmenter::Model;
 use crate::text;
-use crate::weights::dialects::{self, Dialect, NATIVE, ReadOptions};
+use crate::weights::dialects::{self, Dialect, KernelLayout, NATIVE, ReadOptions, Tensors};
 use crate::weights::{CheckpointDict, FloatDType, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
 
@@ -97,11 +97,24 @@ pub(super) struct ExportArgs {
     #[arg(long, value_name = "TYPE", hide_possible_values = true)]
     dtype: Option<Numbers>,
 
+    /// Prefix of the network's tensor names, for an input with several networks
+    #[arg(long, value_name = "NAME")]
+    prefix: Option<String>,
+
     #[command(flatten)]
     onnx: OnnxArgs,
+
+    #[command(flatten)]
+    statements: StatementArgs,
 }
 
 impl ExportArgs {
+    /// Returns how the input is read.
+    fn options(&self) -> ReadOptions {
+        let (prefix, statements) = (self.prefix.clone(), self.statements.statements());
+        ReadOptions { prefix, statements, ..ReadOptions::default() }
+    }
+
     /// Returns the weight file, if there is one, and the file to write.
     fn files(&self) -> Result<(Option<&Path>, &Path)> {
         let paths = [&self.input, &self.output, &self.output_option];
@@ -221,7 +234,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     if let Some(input) = input {
         check(input, None, output)?;
     }
-    let model = args.onnx.model(input)?;
+    let model = args.onnx.model(input, args.options())?;
     say_notes(&model);
     if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         if args.dialect.is_some() || args.dtype.is_some() {
@@ -247,6 +260,9 @@ fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDTyp
     }
     let count: u64 = stored.tensors.iter().map(|(_, _, data)| data.len() as u64).sum();
     let tensors = stored.tensors.len();
+    if dialect.layout(&Tensors::default()) == KernelLayout::Oihw {
+        stored.add_counters();
+    }
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
         Some("pth" | "pt") => {

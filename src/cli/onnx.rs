@@ -11,6 +11,7 @@ use crate::models::{Backbone, Config, random_weights};
 use crate::onnx::{OnnxOptions, export};
 use crate::segmenter::Model;
 use crate::text;
+use crate::weights::dialects::ReadOptions;
 use crate::weights::format_bytes;
 use std::io::Write;
 use std::path::Path;
@@ -38,6 +39,10 @@ pub(super) struct OnnxArgs {
     #[arg(
         long,
         value_name = "BACKBONE",
+        conflicts_with_all = [
+            "prefix", "trained_stride", "rates", "multi_grid", "align_corners", "padding",
+            "preprocess", "activation",
+        ],
         help = format!(
             "Write this backbone with random weights instead of a file, with the head of --head and 21 classes: {}",
             backbones()
@@ -99,9 +104,9 @@ impl OnnxArgs {
     }
 
     /// Opens the weight file, or makes the named network.
-    pub(super) fn model(&self, input: Option<&Path>) -> Result<Model> {
+    pub(super) fn model(&self, input: Option<&Path>, options: ReadOptions) -> Result<Model> {
         if let (None, Some(path)) = (&self.network, input) {
-            return Model::open(path);
+            return Model::open_with(path, options);
         }
         let name = self.network.as_deref().unwrap_or_default();
         let config = Config::paper(Backbone::named(name)?, self.head.into(), 21)?;

@@ -195,6 +195,14 @@ impl ResNet {
         max_pool(scope, "pool", y, (3, 2, padding), self.unpadded_pool)
     }
 
+    /// Parses depth, groups and their width: `50_32x4d`.
+    fn parse_groups(text: &str) -> Option<Self> {
+        let (depth, size) = text.split_once('_')?;
+        let (groups, width) = size.strip_suffix('d')?.split_once('x')?;
+        let (groups, group_width) = (groups.parse().ok()?, width.parse().ok()?);
+        Some(Self { groups, group_width, ..Self::new(depth.parse().ok()?).ok()? })
+    }
+
     /// Returns the name on the command line without the depth: the variant.
     fn parse_variant(name: &str) -> Option<Self> {
         let (squeeze, name) = match name.strip_prefix("se_") {
@@ -202,10 +210,9 @@ impl ResNet {
             None => (false, name),
         };
         let mut net = if let Some(rest) = name.strip_prefix("resnext") {
-            let (depth, size) = rest.split_once('_')?;
-            let (groups, width) = size.strip_suffix('d')?.split_once('x')?;
-            let (groups, group_width) = (groups.parse().ok()?, width.parse().ok()?);
-            Self { groups, group_width, ..Self::new(depth.parse().ok()?).ok()? }
+            Self::parse_groups(rest)?
+        } else if let Some(rest) = name.strip_prefix("seresnext").filter(|_| !squeeze) {
+            Self { squeeze_excite: true, ..Self::parse_groups(rest)? }
         } else if let Some(depth) = name.strip_prefix("wide_resnet") {
             let depth = depth.strip_suffix("_2")?.parse().ok()?;
             Self { group_width: 128, ..Self::new(depth).ok()? }

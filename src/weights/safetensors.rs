@@ -218,7 +218,6 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
 ) -> Result<()> {
     let path = path.as_ref();
     let tensors = save::collect(tensors, dtype).map_err(|e| e.file(path))?;
-    let element_size = StoredDType::from(dtype).size();
     let header_dtype = match dtype {
         FloatDType::F32 => Dtype::F32,
         FloatDType::F16 => Dtype::F16,
@@ -231,18 +230,22 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         if t.name == METADATA {
             return Err(error!(Usage, "invalid tensor name `{METADATA}`").file(path));
         }
-        let end = offset + t.data.as_ref().len() * element_size;
+        let end = offset + t.data.as_ref().len() * t.dtype.size();
         let shape = t.dims.as_ref().to_vec();
         header.tensors.push((
             Cow::Borrowed(&t.name),
-            TensorInfo { dtype: header_dtype, shape, data_offsets: (offset, end) },
+            TensorInfo {
+                dtype: if t.dtype == StoredDType::I64 { Dtype::I64 } else { header_dtype },
+                shape,
+                data_offsets: (offset, end),
+            },
         ));
         offset = end;
     }
     let header = encode_header(&header).map_err(|e| e.file(path))?;
     save::replace(path, |to| {
         to.write_all(&header)?;
-        tensors.iter().try_for_each(|t| save::write_elements(to, t.data.as_ref(), dtype))
+        tensors.iter().try_for_each(|t| save::write_elements(to, t, dtype))
     })
 }
 

@@ -1,6 +1,6 @@
 //! Common parts of the writers: checking tensors, and replacing a file atomically.
 
-use super::dtype::FloatDType;
+use super::dtype::{FloatDType, StoredDType};
 use crate::error::{Result, error};
 use crate::files::durable_write;
 use std::collections::HashSet;
@@ -8,11 +8,16 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+/// Last component of the name of PyTorch's counters of batches, which are 64-bit integers in every
+/// file.
+pub(super) const COUNTER: &str = "num_batches_tracked";
+
 /// A tensor to be written.
 pub(super) struct Outgoing<D, V> {
     pub name: String,
     pub dims: D,
     pub data: V,
+    pub dtype: StoredDType,
 }
 
 /// Collects tensors and checks them: names are unique, the number of elements matches the
@@ -29,7 +34,9 @@ pub(super) fn collect<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         if !names.insert(name.clone()) {
             return Err(error!(Usage, "duplicate tensor name `{name}`"));
         }
-        out.push(Outgoing { name, dims, data });
+        let is_counter = name.rsplit('.').next() == Some(COUNTER) && dims.as_ref().is_empty();
+        let dtype = if is_counter { StoredDType::I64 } else { dtype.into() };
+        out.push(Outgoing { name, dims, data, dtype });
     }
     if out.is_empty() {
         return Err(error!(Usage, "no tensors to write"));
@@ -54,16 +61,20 @@ fn check(dims: &[usize], data: &[f32], dtype: FloatDType) -> Result<()> {
     }
 }
 
-/// Encodes and writes the elements of a tensor in chunks.
-pub(super) fn write_elements(
+/// Encodes and writes the elements of a tensor in chunks; those of a counter as integers.
+pub(super) fn write_elements<D, V: AsRef<[f32]>>(
     to: &mut impl Write,
-    data: &[f32],
+    tensor: &Outgoing<D, V>,
     dtype: FloatDType,
 ) -> io::Result<()> {
     let mut buffer = Vec::new();
-    for chunk in data.chunks(16 << 10) {
+    for chunk in tensor.data.as_ref().chunks(16 << 10) {
         buffer.clear();
-        dtype.encode(chunk, &mut buffer);
+        if tensor.dtype == StoredDType::I64 {
+            buffer.extend(chunk.iter().flat_map(|&count| (count as i64).to_le_bytes()));
+        } else {
+            dtype.encode(chunk, &mut buffer);
+        }
         to.write_all(&buffer)?;
     }
     Ok(())

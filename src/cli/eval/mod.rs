@@ -170,10 +170,12 @@ impl Subject {
     /// Describes which images are scored.
     fn description(&self, args: &Args) -> String {
         let (count, directory) = (text::count(self.pairs.len(), "image"), text::path(&args.data));
+        let all =
+            if self.pairs.len() == 1 { "the only image".into() } else { format!("all {count}") };
         match &self.split {
             Some(split) => format!("data: the {count} of the split `{}`", printable(split)),
             None => format!(
-                "data: all {count} of {directory}, which has no validation split: if the network was \
+                "data: {all} of {directory}, which has no validation split: if the network was \
                  trained on them, none were held out"
             ),
         }

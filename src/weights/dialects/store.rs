@@ -2,8 +2,9 @@
 
 use super::{DIALECTS, Dialect, KernelLayout, Source, Tensors, expected};
 use crate::error::{Result, error};
-use crate::graph::Weights;
+use crate::graph::{Part, Weights};
 use crate::models::{CONFIG_KEY, Config, Decoder};
+use crate::weights::save::COUNTER;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -14,6 +15,19 @@ pub struct StoredWeights {
     pub tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
     /// The config as JSON, so that the file can be read back without loss.
     pub metadata: BTreeMap<String, String>,
+}
+
+impl StoredWeights {
+    /// Adds the counters that PyTorch's batch norms have beside their statistics: 0 batches.
+    pub fn add_counters(&mut self) {
+        let counter = |(name, ..): &(String, Vec<usize>, Vec<f32>)| {
+            let layer = name.strip_suffix(Part::RunningVar.field())?;
+            Some((format!("{layer}{COUNTER}"), Vec::new(), vec![0.0]))
+        };
+        let counters: Vec<_> = self.tensors.iter().filter_map(counter).collect();
+        // In front, where wider elements are aligned.
+        self.tensors.splice(0..0, counters);
+    }
 }
 
 impl Source for StoredWeights {

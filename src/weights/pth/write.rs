@@ -1,6 +1,6 @@
 //! Writing `.pth` files that `torch.load(..., weights_only=True)` reads.
 
-use super::super::dtype::FloatDType;
+use super::super::dtype::{FloatDType, StoredDType};
 use super::super::save;
 use crate::error::{Result, error};
 use std::collections::BTreeMap;
@@ -47,8 +47,8 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         .file(path));
     }
     let descriptions =
-        tensors.iter().map(|t| (t.name.as_str(), t.dims.as_ref(), t.data.as_ref().len()));
-    let pickle = pickle(descriptions, checkpoint, dtype);
+        tensors.iter().map(|t| (t.name.as_str(), t.dims.as_ref(), t.data.as_ref().len(), t.dtype));
+    let pickle = pickle(descriptions, checkpoint);
     // A fixed time, so that the same weights produce the same file.
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
@@ -67,7 +67,7 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
             let data = t.data.as_ref();
             let large = data.len() as u64 * 4 >= u64::from(u32::MAX);
             zip.start_file(format!("archive/data/{key}"), options.large_file(large))?;
-            save::write_elements(&mut zip, data, dtype)?;
+            save::write_elements(&mut zip, t, dtype)?;
         }
         zip.finish().map_err(io::Error::from)?;
         to.error.map_or(Ok(()), Err)
@@ -128,9 +128,8 @@ impl Seek for FirstError<'_, '_> {
 /// Returns a pickle (protocol 2) that builds the state dict. It does not use the memo: class names
 /// repeat.
 fn pickle<'a>(
-    tensors: impl Iterator<Item = (&'a str, &'a [usize], usize)>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], usize, StoredDType)>,
     checkpoint: Option<CheckpointDict<'_>>,
-    dtype: FloatDType,
 ) -> Vec<u8> {
     let mut out = b"\x80\x02".to_vec();
     if let Some(checkpoint) = checkpoint {
@@ -142,7 +141,7 @@ fn pickle<'a>(
         string(&mut out, checkpoint.key);
     }
     out.extend(b"ccollections\nOrderedDict\n)R(");
-    for (key, (name, dims, len)) in tensors.enumerate() {
+    for (key, (name, dims, len, dtype)) in tensors.enumerate() {
         string(&mut out, name);
         tensor(&mut out, &key.to_string(), dims, len, dtype);
     }
@@ -151,13 +150,14 @@ fn pickle<'a>(
 }
 
 /// Appends `_rebuild_tensor_v2(storage, 0, dims, strides, False, OrderedDict())`.
-fn tensor(out: &mut Vec<u8>, key: &str, dims: &[usize], len: usize, dtype: FloatDType) {
+fn tensor(out: &mut Vec<u8>, key: &str, dims: &[usize], len: usize, dtype: StoredDType) {
     out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
     string(out, "storage");
     out.extend(match dtype {
-        FloatDType::F32 => &b"ctorch\nFloatStorage\n"[..],
-        FloatDType::F16 => b"ctorch\nHalfStorage\n",
-        FloatDType::BF16 => b"ctorch\nBFloat16Storage\n",
+        StoredDType::I64 => &b"ctorch\nLongStorage\n"[..],
+        StoredDType::F16 => b"ctorch\nHalfStorage\n",
+        StoredDType::BF16 => b"ctorch\nBFloat16Storage\n",
+        _ => b"ctorch\nFloatStorage\n",
     });
     string(out, key);
     string(out, "cpu");

@@ -8,7 +8,7 @@ use super::{Statements, timm};
 use crate::models::{Backbone, Config, ConvKind, Decoder, OutputActivation};
 use crate::text::excerpt;
 
-const ADVICE: &str = "resnet18 to resnet152, resnext, se_resnet, se_resnext, mobilenet_v2, and of timm tu-resnet, tu-resnext, tu-wide_resnet, tu-seresnet and tu-mobilenetv3_large_100 are supported";
+const ADVICE: &str = "resnet18 to resnet152, resnext, se_resnet, se_resnext, mobilenet_v2, and of timm tu-resnet, tu-resnext, tu-wide_resnet, tu-seresnet, tu-mobilenetv2 and tu-mobilenetv3_large_100 are supported";
 
 pub(super) fn check_supported(fields: Fields) -> Result<(), Problem> {
     if let Some(encoder) = fields.text("encoder_name")?
@@ -35,10 +35,7 @@ fn known(encoder: &str) -> Option<Backbone> {
     match encoder.strip_prefix("tu-") {
         None if encoder == "mobilenet_v2" => Backbone::named(encoder).ok(),
         None => timm::resnet(encoder),
-        Some(name) => match name.split('.').next()? {
-            "mobilenetv3_large_100" => Backbone::named("mobilenet_v3").ok(),
-            name => timm::resnet(name),
-        },
+        Some(name) => timm::encoder(name),
     }
 }
 
@@ -48,24 +45,23 @@ pub(super) fn read(fields: Fields, inferred: &Config) -> Result<Stated, Problem>
     };
     let plus = matches!(head.decoder, Decoder::Plus(_));
     check_network(fields, inferred, plus)?;
-    let stride = fields.count("encoder_output_stride")?.unwrap_or(if plus { 16 } else { 8 });
+    let stated_stride = fields.count("encoder_output_stride")?;
+    let stride = stated_stride.unwrap_or(if plus { 16 } else { 8 });
     if stride != 8 && stride != 16 {
         return Err(format!("its `encoder_output_stride` is {stride}, not 8 or 16").into());
     }
     let mut stated = Stated {
         statements: Statements {
-            trained_stride: Some(stride),
-            rates: Some(fields.counts("decoder_atrous_rates")?.unwrap_or_else(|| vec![12, 24, 36])),
+            trained_stride: stated_stride,
+            rates: fields.counts("decoder_atrous_rates")?,
             preprocess: preprocess(fields)?,
             ..Statements::default()
         },
         aspp_dropout: fields.number("decoder_aspp_dropout")?.map(|p| p as f32),
         ..Stated::default()
     };
-    let rates = stated.statements.rates.as_ref().map_or(0, Vec::len);
-    if rates != head.aspp.rates.len() {
-        return Err(contradiction("number of atrous rates", rates, head.aspp.rates.len()).into());
-    }
+    let rates = stated.statements.rates.as_ref().map(Vec::len);
+    same("the number of atrous rates", rates, head.aspp.rates.len())?;
     match activation(fields) {
         Ok(activation) => stated.statements.activation = activation,
         Err(Problem::Refused(error)) => stated.activation_refused = Some(error),

@@ -43,6 +43,11 @@ pub(super) fn resnet(name: &str) -> Option<Backbone> {
     matches!(backbone, Backbone::ResNet(_)).then_some(backbone)
 }
 
+/// Returns the backbone of a name that other libraries use as an encoder.
+pub(super) fn encoder(name: &str) -> Option<Backbone> {
+    Known::named(name)?.backbone()
+}
+
 /// A network of timm that this crate computes.
 enum Known {
     ResNet(Backbone),
@@ -75,7 +80,20 @@ impl Known {
                 .unwrap_or(name),
         };
         let name = name.strip_suffix("_v1b").unwrap_or(name);
+        // Its stem is three convolutions of 3x3.
+        if let Some(plain) = name.strip_suffix('c').filter(|plain| resnet(plain).is_some()) {
+            return Backbone::named(&format!("{plain}_v1c")).ok().map(Self::ResNet);
+        }
         resnet(name).map(Self::ResNet)
+    }
+
+    fn backbone(self) -> Option<Backbone> {
+        match self {
+            Self::ResNet(backbone) => Some(backbone),
+            Self::MobileNetV2(net) => Some(Backbone::MobileNetV2(net)),
+            Self::MobileNetV3 { tensorflow: false } => Backbone::named("mobilenet_v3").ok(),
+            Self::MobileNetV3 { tensorflow: true } | Self::Xception(_) => None,
+        }
     }
 
     fn fits(&self, backbone: &Backbone) -> bool {
