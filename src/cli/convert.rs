@@ -9,7 +9,7 @@ use super::registries::{dialect_help, dialects as dialect_names};
 use super::statements::{StatementArgs, say_notes};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
-use crate::models::{fold_norms, inflate_stem};
+use crate::models::{Config, fold_norms, inflate_stem};
 use crate::ops::Threshold;
 use crate::segmenter::Model;
 use crate::text;
@@ -251,6 +251,23 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     convert(&model, output, dialects::find(dialect)?, dtype.into())
 }
 
+/// Returns a note if the code base runs these tensors at another output stride or with other atrous
+/// rates, unless its flags say otherwise.
+fn deviation(dialect: &dyn Dialect, config: &Config, tensors: &Tensors) -> Option<String> {
+    let default = dialect.infer(tensors).ok()?;
+    let text = |config: &Config| {
+        let rates = config.head.as_ref().map(|head| {
+            let rates: Vec<String> = head.aspp.rates.iter().map(usize::to_string).collect();
+            format!(" and atrous rates {}", rates.join(", "))
+        });
+        format!("output stride {}{}", config.output_stride, rates.unwrap_or_default())
+    };
+    let (own, other) = (text(config), text(&default));
+    (own != other && dialect != NATIVE).then(|| {
+        format!("note: {} builds it with {other}; this network needs {own}", dialect.title())
+    })
+}
+
 fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDType) -> Result<()> {
     let config = model.config()?;
     let mut stored =
@@ -258,6 +275,7 @@ fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDTyp
     if let Some(card) = &model.card {
         card.add_to(&mut stored.metadata);
     }
+    let deviation = deviation(dialect, config, &Tensors::of(&stored));
     let count: u64 = stored.tensors.iter().map(|(_, _, data)| data.len() as u64).sum();
     let tensors = stored.tensors.len();
     if dialect.layout(&Tensors::default()) == KernelLayout::Oihw {
@@ -276,8 +294,9 @@ fn convert(model: &Model, output: &Path, dialect: &dyn Dialect, dtype: FloatDTyp
                 .advice("use .safetensors, .pth or .pt"));
         }
     }
-    if let Some(code) = dialect.constructor(config) {
-        say(&format!("note: the file fits {code}"));
+    match dialect.constructor(config) {
+        Some(code) => say(&format!("note: the file fits {code}")),
+        None => deviation.into_iter().for_each(|note| say(&note)),
     }
     print(&format!(
         "{} ({}) -> {} ({dialect}): {tensors} tensors, {} parameters\n",
