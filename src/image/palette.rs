@@ -158,7 +158,7 @@ impl ClassTable {
     }
 
     /// Parses lines of number, name and color, such as `7 car 128 128 128`. Names may contain
-    /// spaces. A line without a color (`7 car`) has that of [`voc_color`]; its name must not end in a
+    /// spaces. A line without a color (`7 car`) has that of PASCAL VOC; its name must not end in a
     /// number. Empty lines, lines that begin with `#` and a leading byte-order mark are skipped.
     ///
     /// Numbers count up from 0 without gaps. Lines named "ignore", "ignored", "unlabeled",
