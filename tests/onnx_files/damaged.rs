@@ -37,6 +37,11 @@ fn ints(name: &str, values: &[u64]) -> Vec<u8> {
     field(5, &[field(1, name.as_bytes()), list, int(20, 7)].concat())
 }
 
+/// The attribute `axis`.
+fn axis(axis: u64) -> Vec<u8> {
+    field(5, &[field(1, b"axis"), int(3, axis), int(20, 2)].concat())
+}
+
 fn node(op: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
     let inputs: Vec<u8> = inputs.iter().flat_map(|name| field(1, name.as_bytes())).collect();
     let parts = [inputs, field(2, output.as_bytes()), field(4, op.as_bytes()), attributes.concat()];
@@ -103,6 +108,11 @@ fn structures() -> Vec<Case> {
             "version",
         ),
         ("the image as the output", model(&[node("Identity", &["x"], "y", &[])]), ""),
+        (
+            "the logarithm of a softmax inside",
+            model(&[node("LogSoftmax", &["x"], "s", &[axis(1)]), node("Relu", &["s"], "y", &[])]),
+            "inside the network",
+        ),
         ("an unknown operator", model(&[node("Einsum", &["x"], "y", &[])]), "Einsum (1)"),
         (
             "a value that nothing computes",
@@ -211,12 +221,7 @@ fn structures() -> Vec<Case> {
         ("a resize of three axes", resize(&[3, 8, 8]), "cannot resize"),
         (
             "a concatenation of rows",
-            model(&[node(
-                "Concat",
-                &["x", "x"],
-                "y",
-                &[field(5, &[field(1, b"axis"), int(3, 2)].concat())],
-            )]),
+            model(&[node("Concat", &["x", "x"], "y", &[axis(2)])]),
             "channels",
         ),
         ("a concatenation of nothing", model(&[node("Concat", &[], "y", &[])]), ""),
@@ -231,12 +236,7 @@ fn structures() -> Vec<Case> {
         ("a deep chain", model(&[chain.concat(), node("Relu", &["n29999"], "y", &[])]), ""),
         (
             "a split into nothing",
-            model(&[node(
-                "Split",
-                &["x"],
-                "y",
-                &[field(5, &[field(1, b"axis"), int(3, 1)].concat()), ints("split", &[])],
-            )]),
+            model(&[node("Split", &["x"], "y", &[axis(1), ints("split", &[])])]),
             "",
         ),
         (
@@ -333,4 +333,17 @@ fn files_with_changed_bytes_are_refused_or_read() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// They were compared with a threshold instead.
+#[test]
+fn labels_of_sigmoids_are_those_of_the_largest_output() {
+    let sigmoid = node("Sigmoid", &["x"], "s", &[]);
+    let labels = model(&[sigmoid, node("ArgMax", &["s"], "y", &[axis(1)])]);
+    let labeling = Model::from_bytes(labels, "net.onnx").unwrap().network.labeling().unwrap();
+    assert_eq!((labeling.classes, labeling.sigmoid()), (3, None));
+    let alone = model(&[node("Sigmoid", &["x"], "y", &[])]);
+    let labeling = Model::from_bytes(alone, "net.onnx").unwrap().network.labeling().unwrap();
+    assert_eq!(labeling.classes, 4);
+    assert!(labeling.is_multi_label());
 }

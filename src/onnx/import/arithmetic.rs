@@ -69,7 +69,8 @@ pub(super) fn softmax<'n>(
     if !is_over_channels(e, node, &map)? {
         return Err(error!(Weights, "only a softmax over the channels is supported"));
     }
-    Ok(vec![Value::Map(e.defer(map, Pending::Softmax))])
+    let op = if node.op_type == "LogSoftmax" { Pending::LogSoftmax } else { Pending::Softmax };
+    Ok(vec![Value::Map(e.defer(map, op))])
 }
 
 pub(super) fn argmax<'n>(e: &mut Emitter<'n>, node: &'n NodeProto, x: &[Value<'n>]) -> Outputs<'n> {

@@ -192,6 +192,9 @@ impl<'n> Emitter<'n> {
                 Pending::Pad(_) => {
                     return Err(error!(Weights, "padding that no convolution follows"));
                 }
+                Pending::LogSoftmax => {
+                    return Err(error!(Weights, "the logarithm of a softmax inside the network"));
+                }
                 Pending::Argmax => {
                     return Err(error!(Weights, "labels inside the network"));
                 }

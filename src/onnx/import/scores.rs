@@ -36,8 +36,9 @@ pub(super) fn scores(emitter: &mut Emitter, output: Map, image: Size) -> Result<
         Scores { id: network.id, activation: None, alignment: None, enlarges_probabilities: false };
     for (_, op) in end {
         match op {
-            Pending::Softmax | Pending::Argmax => {
-                scores.activation.get_or_insert(OutputActivation::Softmax);
+            // The largest sigmoid is that of the largest score, so labels are those of a softmax.
+            Pending::Softmax | Pending::LogSoftmax | Pending::Argmax => {
+                scores.activation = Some(OutputActivation::Softmax);
             }
             Pending::Sigmoid => scores.activation = Some(OutputActivation::Sigmoid),
             Pending::Resize { alignment, .. } => {
@@ -69,7 +70,9 @@ fn first_of_end(output: &Map, image: Size) -> usize {
     for (i, (_, op)) in output.pending.iter().enumerate().rev() {
         match op {
             Pending::Resize { size, .. } if *size == image && resizes == 0 => resizes += 1,
-            Pending::Softmax | Pending::Sigmoid if activations == 0 => activations += 1,
+            Pending::Softmax | Pending::LogSoftmax | Pending::Sigmoid if activations == 0 => {
+                activations += 1
+            }
             Pending::Argmax if start == output.pending.len() => {}
             _ => break,
         }

@@ -75,6 +75,8 @@ pub(super) enum Pending {
     },
     Sigmoid,
     Softmax,
+    /// The logarithm of a softmax, which only scores can have.
+    LogSoftmax,
     /// The class of the largest score.
     Argmax,
 }
@@ -88,7 +90,7 @@ impl Pending {
                 x.w.saturating_add(left).saturating_add(right),
             ),
             Self::Resize { size, .. } => x.with_size(size),
-            Self::Sigmoid | Self::Softmax => x,
+            Self::Sigmoid | Self::Softmax | Self::LogSoftmax => x,
             Self::Argmax => x.with_c(1),
         }
     }
