@@ -80,12 +80,12 @@ impl Model {
     /// # Errors
     /// As for [`Model::open`], or if the file does not match the options.
     pub fn open_with(path: impl AsRef<Path>, mut options: ReadOptions) -> Result<Self> {
+        options.config_files.get_or_insert_with(|| ConfigFiles::beside(path.as_ref()));
         #[cfg(feature = "onnx")]
         if path.as_ref().is_file() && onnx::is_onnx(path.as_ref())? {
             return Ok(Self::of_onnx(onnx::open(path.as_ref(), &options)?, path.as_ref()));
         }
         let file = WeightFile::open(&path)?;
-        options.config_files.get_or_insert_with(|| ConfigFiles::beside(path.as_ref()));
         Self::load(&file, options)
     }
 

@@ -4,8 +4,7 @@ use crate::error::{Result, error};
 use crate::graph::Weights;
 use crate::image::SizeRule;
 use crate::models::{
-    Config, Labeling, NetworkGraph, OutputActivation, Outputs, PadRule, Preprocessing,
-    build_network,
+    Config, Labeling, NetworkGraph, OutputActivation, Outputs, Preprocessing, build_network,
 };
 #[cfg(feature = "onnx")]
 use crate::onnx::OnnxNetwork;
@@ -114,12 +113,7 @@ impl Network {
         if let Self::Onnx(network) = self {
             return network.default_size();
         }
-        let preprocess = self.preprocess();
-        match (preprocess.pad, preprocess.size, preprocess.short_side) {
-            (PadRule::Square, Some(n), _) => SizeRule::LongSide(n),
-            (_, _, Some(n)) => SizeRule::ShortSide(n),
-            _ => SizeRule::Native,
-        }
+        self.preprocess().default_size()
     }
 
     /// Builds the graph for an input `[N, H, W, C]`, with the weights bound.

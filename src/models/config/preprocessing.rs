@@ -1,5 +1,6 @@
 //! The image preprocessing of a config.
 
+use crate::image::SizeRule;
 use serde::{Deserialize, Serialize};
 
 /// Image preprocessing: normalization of bytes, `(x / 255 - mean) / std`, then padding.
@@ -52,6 +53,15 @@ impl Preprocessing {
         short_side: None,
         pad: PadRule::Square,
     };
+
+    /// Returns the size that images are scaled to, unless a person states another.
+    pub fn default_size(&self) -> SizeRule {
+        match (self.pad, self.size, self.short_side) {
+            (PadRule::Square, Some(n), _) => SizeRule::LongSide(n),
+            (_, _, Some(n)) => SizeRule::ShortSide(n),
+            _ => SizeRule::Native,
+        }
+    }
 
     /// Returns the normalization of a byte as scale and shift per channel: `x * scale + shift`.
     pub fn scale_shift(&self) -> ([f32; 3], [f32; 3]) {

@@ -41,7 +41,7 @@ use crate::models::{
 use crate::ops::{PixelAlignment, Threshold};
 use crate::tensor::{Shape, TensorType};
 use crate::weights::dialects::ReadOptions;
-use crate::weights::statements::{Normalization, Property, Setting, StatedBy};
+use crate::weights::statements::{BesideGraph, Normalization, Property, Setting, StatedBy};
 use definition::Definition;
 use emit::Params;
 use input::Expected;
@@ -114,8 +114,15 @@ fn import(file: &OnnxFile, options: &ReadOptions) -> Result<OnnxModel> {
     let config = file.metadata.get(CONFIG_KEY).and_then(|json| Config::from_json(json).ok());
     let first = first_graph(file, &definition)?;
     let mut notes = notes(file, &first.scores);
-    let (labeling, activation) = labeling(&first, config.as_ref(), options)?;
-    let (preprocess, preprocessing) = preprocessing(file, &definition, config.as_ref(), options);
+    let mut beside = match (&options.config_files, &config) {
+        // A file that states its own config needs no other.
+        (Some(files), None) => BesideGraph::read(files, definition.input.channels, first.channels),
+        _ => BesideGraph::default(),
+    };
+    notes.append(&mut beside.notes);
+    let (labeling, activation) = labeling(&first, config.as_ref(), &beside, options)?;
+    let (preprocess, preprocessing) =
+        preprocessing(file, &definition, config.as_ref(), &beside, options);
     if preprocessing.stated_by == StatedBy::Assumed {
         let value = &preprocessing.value;
         notes.push(format!("assuming preprocessing {value}; --preprocess states another one"));
@@ -134,6 +141,9 @@ fn import(file: &OnnxFile, options: &ReadOptions) -> Result<OnnxModel> {
     {
         network.labeling.threshold = head.threshold;
         (network.class_names, network.class_colors) = (head.class_names, head.class_colors);
+    } else if !beside.class_names.is_empty() {
+        let background = labeling.sigmoid().map(|_| BACKGROUND.to_owned());
+        network.class_names = background.into_iter().chain(beside.class_names).collect();
     } else if labeling.sigmoid().is_some() && first.channels == 1 {
         network.class_names = vec![BACKGROUND.to_owned(), "foreground".to_owned()];
     }
@@ -162,16 +172,18 @@ fn notes(file: &OnnxFile, scores: &Scores) -> Vec<String> {
 fn labeling(
     first: &First,
     config: Option<&Config>,
+    beside: &BesideGraph,
     options: &ReadOptions,
 ) -> Result<(Labeling, Setting)> {
     let Scores { activation, alignment, .. } = first.scores;
     let (activation, stated_by) = match (options.statements.activation, activation) {
         (Some(stated), _) => (stated, StatedBy::Option),
         (None, Some(found)) => (found, StatedBy::WeightFile),
-        (None, None) => match config.and_then(|config| config.head.as_ref()) {
-            Some(head) => (head.activation, StatedBy::WeightFile),
-            None if first.channels == 1 => (OutputActivation::Sigmoid, StatedBy::Assumed),
-            None => (OutputActivation::Softmax, StatedBy::Assumed),
+        (None, None) => match (config.and_then(|config| config.head.as_ref()), beside.activation) {
+            (Some(head), _) => (head.activation, StatedBy::WeightFile),
+            (None, Some(stated)) => (stated, StatedBy::ConfigFile),
+            (None, None) if first.channels == 1 => (OutputActivation::Sigmoid, StatedBy::Assumed),
+            (None, None) => (OutputActivation::Softmax, StatedBy::Assumed),
         },
     };
     let (value, background) = match activation {
@@ -254,18 +266,20 @@ fn preprocessing(
     file: &OnnxFile,
     definition: &Definition,
     config: Option<&Config>,
+    beside: &BesideGraph,
     options: &ReadOptions,
 ) -> (Preprocessing, Setting) {
     let found = || {
         let inside = Expected::of(definition).preprocessing();
-        inside.or_else(|| config.map(|config| config.preprocess))
+        let stated = inside.or_else(|| config.map(|config| config.preprocess));
+        stated.map(|stated| (stated, StatedBy::WeightFile)).or(beside.preprocess)
     };
     let (preprocess, stated_by) = match options.statements.preprocess {
         Some(Normalization { mean, std }) => {
             (Preprocessing { mean, std, ..Preprocessing::IMAGENET }, StatedBy::Option)
         }
         None => match found() {
-            Some(preprocess) => (preprocess, StatedBy::WeightFile),
+            Some(found) => found,
             // TensorFlow's networks take values from -1 to 1.
             None if file.producer.starts_with("tf2onnx") => {
                 (Preprocessing { size: None, ..Preprocessing::SYMMETRIC_513 }, StatedBy::Assumed)

@@ -80,12 +80,12 @@ impl OnnxNetwork {
         self.labeling.threshold = threshold;
     }
 
-    /// Returns the size of the input for an image: the one that the file fixes, otherwise the image's
-    /// own, padded to a multiple if the graph takes no other sizes.
+    /// Returns the size of the input for an image: the one that the file fixes; a multiple of the
+    /// number that it must be a multiple of; otherwise that of the preprocessing.
     pub fn default_size(&self) -> SizeRule {
         match (self.fixed_size(), self.multiple) {
             (Some(size), _) => SizeRule::Exact(size),
-            (None, 0 | 1) => SizeRule::Native,
+            (None, 0 | 1) => self.preprocess.default_size(),
             (None, multiple) => SizeRule::Multiple(multiple),
         }
     }

@@ -5,8 +5,9 @@ use super::library::{
     refused, same,
 };
 use super::{Normalization, Statements};
-use crate::models::{Backbone, Config, PadRule, PaddingRule};
+use crate::models::{Backbone, Config, PadRule, PaddingRule, Preprocessing};
 use crate::text::excerpt;
+use std::fmt;
 
 /// The only supported `model_type`.
 const MODEL: &str = "mobilenet_v2";
@@ -68,17 +69,21 @@ pub(super) fn read(fields: Fields, inferred: &Config) -> Result<Stated, Problem>
             ..Statements::default()
         },
         eps: Some(eps),
-        class_names: class_names(fields, inferred)?,
+        class_names: match &inferred.head {
+            Some(head) => class_names(fields, head.channels())?,
+            None => Vec::new(),
+        },
         ..Stated::default()
     })
 }
 
-/// Returns the names of `id2label`, unless they are the library's placeholders.
-fn class_names(fields: Fields, inferred: &Config) -> Result<Vec<String>, Problem> {
-    let (Some(labels), Some(head)) = (fields.object("id2label")?, &inferred.head) else {
+/// Returns the names of `id2label` for a classifier with so many outputs. None if they are the
+/// library's placeholders.
+pub(super) fn class_names(fields: Fields, outputs: usize) -> Result<Vec<String>, String> {
+    let Some(labels) = fields.object("id2label")? else {
         return Ok(Vec::new());
     };
-    same("number of classes (`id2label`)", Some(labels.0.len()), head.channels())?;
+    same("number of classes (`id2label`)", Some(labels.0.len()), outputs)?;
     let mut names = Vec::with_capacity(labels.0.len());
     for id in 0..labels.0.len() {
         let key = id.to_string();
@@ -143,15 +148,24 @@ impl Processor {
         Ok(Self { normalization, size, notes })
     }
 
-    /// Sets what is stated in a config.
-    pub fn apply_size(&self, config: &mut Config) {
+    /// Sets the size that is stated, if one is.
+    pub fn apply_size(&self, preprocess: &mut Preprocessing) {
         let Some(size) = self.size else { return };
-        let preprocess = &mut config.preprocess;
         (preprocess.size, preprocess.short_side, preprocess.pad) = match size {
             ProcessorSize::Native => (None, None, PadRule::None),
             ProcessorSize::ShortSide(n) => (None, Some(n), PadRule::None),
             ProcessorSize::Square(n) => (Some(n), None, PadRule::Square),
         };
+    }
+}
+
+impl fmt::Display for ProcessorSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Native => f.write_str("the image's own size"),
+            Self::ShortSide(n) => write!(f, "short side {n}"),
+            Self::Square(n) => write!(f, "long side {n}"),
+        }
     }
 }
 

@@ -92,10 +92,15 @@ impl ConfigFile {
         Ok(Self { library, fields })
     }
 
+    /// Returns the fields of the file.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields(&self.fields)
+    }
+
     /// Checks what does not depend on the tensors: whether this crate computes the network that the
     /// file names.
     pub fn check_supported(&self) -> Result<(), Problem> {
-        let fields = Fields(&self.fields);
+        let fields = self.fields();
         match self.library {
             Library::Smp => smp::check_supported(fields),
             Library::HuggingFace => huggingface::check_supported(fields),
@@ -106,7 +111,7 @@ impl ConfigFile {
     /// Reads what the file states about a network. `inferred` is what its tensors determine.
     pub fn read(&self, inferred: &Config) -> Result<Stated, Problem> {
         self.check_supported()?;
-        let fields = Fields(&self.fields);
+        let fields = self.fields();
         match self.library {
             Library::Smp => smp::read(fields, inferred),
             Library::HuggingFace => huggingface::read(fields, inferred),

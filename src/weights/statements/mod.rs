@@ -6,6 +6,8 @@
 //! ([`ConfigFiles`]), and from the defaults of the code base. What was used, and from where, is a list of [`Setting`]s; what a
 //! person should know about it is a list of notes.
 
+#[cfg(feature = "onnx")]
+mod beside_graph;
 mod config_files;
 mod huggingface;
 mod library;
@@ -14,6 +16,8 @@ mod resolve;
 mod smp;
 mod timm;
 
+#[cfg(feature = "onnx")]
+pub(crate) use beside_graph::BesideGraph;
 pub use config_files::ConfigFiles;
 pub use normalization::{Normalization, NormalizationName};
 pub(crate) use resolve::{Resolved, assumptions, check_supported, overrides, resolve};

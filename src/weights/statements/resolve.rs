@@ -152,14 +152,10 @@ impl Resolving<'_> {
             return;
         };
         let before = self.config.preprocess;
-        processor.apply_size(&mut self.config);
+        processor.apply_size(&mut self.config.preprocess);
         let after = self.config.preprocess;
         if (before.size, before.short_side) != (after.size, after.short_side) {
-            parts.push(match (after.size, after.short_side) {
-                (Some(n), _) => format!("long side {n}"),
-                (_, Some(n)) => format!("short side {n}"),
-                _ => "the image's own size".to_owned(),
-            });
+            parts.extend(processor.size.map(|size| size.to_string()));
         }
         self.notes.push(format!("{PREPROCESSOR} states {}", parts.join("; ")));
         self.notes.extend(processor.notes);

@@ -104,7 +104,7 @@ fn check_network(fields: Fields, inferred: &Config, plus: bool) -> Result<(), Pr
 }
 
 /// Returns the normalization, as the configs of the library's encoders state it.
-fn preprocess(fields: Fields) -> Result<Option<Normalization>, Problem> {
+pub(super) fn preprocess(fields: Fields) -> Result<Option<Normalization>, Problem> {
     let (Some(mean), Some(std)) = (fields.rgb("mean")?, fields.rgb("std")?) else {
         return Ok(None);
     };
@@ -117,7 +117,7 @@ fn preprocess(fields: Fields) -> Result<Option<Normalization>, Problem> {
 
 /// Returns how the outputs become probabilities. Without an activation the outputs are logits,
 /// and the loss decided what they mean.
-fn activation(fields: Fields) -> Result<Option<OutputActivation>, Problem> {
+pub(super) fn activation(fields: Fields) -> Result<Option<OutputActivation>, Problem> {
     match fields.text("activation")? {
         None | Some("identity") => Ok(None),
         Some("sigmoid") => Ok(Some(OutputActivation::Sigmoid)),
