@@ -57,7 +57,16 @@ function describe(network, name) {
   const millions = (network.parameters / 1e6).toFixed(1);
   $('network').textContent = `${name}: ${network.classes.length} classes, ${millions} M parameters, ${network.dialect}`;
   $('notes').textContent = network.notes.join('; ') || '–';
+  showThreshold(network.threshold);
   $('camera').disabled = false;
+}
+
+// The threshold of sigmoid outputs; `null` for a softmax, which has none.
+function showThreshold(probability) {
+  $('threshold-field').hidden = probability === null;
+  if (probability === null) return;
+  $('threshold').value = probability;
+  $('threshold-value').textContent = Number(probability).toFixed(2);
 }
 
 async function shippedNetwork() {
@@ -219,6 +228,11 @@ $('opacity').oninput = () => {
   $('percent').textContent = `${$('opacity').value} %`;
   if (!$('view').hidden) view.draw(opacity());
 };
+$('threshold').oninput = () => showThreshold($('threshold').value);
+$('threshold').onchange = guarded(async () => {
+  await engine.threshold(Number($('threshold').value));
+  if (state.image && !state.live) await still();
+});
 $('size').onchange = guarded(async () => {
   if (state.image && !state.live) await still();
 });

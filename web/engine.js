@@ -67,6 +67,8 @@ export async function load(blob, name, stated = {}) {
 }
 
 export const segment = (image, size) => call('segment', [new Uint8Array(image.data.buffer), image.width, image.height, size], [image.data.buffer]);
+// Sets the threshold of sigmoid outputs, in 0 to 1, for the next image.
+export const threshold = probability => call('threshold', [probability]);
 export const tint = hidden => call('tint', [hidden]);
 export const labels = () => call('labels', []);
 export const mask = () => call('mask', []);

@@ -33,6 +33,7 @@ const calls = {
     return { legend: JSON.parse(legend), milliseconds, networkSize: [...networkSize] };
   },
 
+  threshold: probability => network.setThreshold(probability),
   tint: hidden => result().tint(Uint16Array.from(hidden)),
   labels: () => result().labels,
   mask: () => result().mask(),

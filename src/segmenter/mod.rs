@@ -14,7 +14,7 @@ use crate::geometry::Size;
 use crate::gpu::DeviceChoice;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::models::{Labeling, Outputs};
-use crate::ops::Rows;
+use crate::ops::{Rows, Threshold};
 use crate::pipeline::{Computed, Inference};
 use crate::tensor::{Data, Shape, Tensor};
 use crate::thread::block_on;
@@ -131,6 +131,17 @@ impl Segmenter {
         self.tuning = tuning.into();
         self.graphs = Mutex::new(self.graphs_on(&self.device()));
         self
+    }
+
+    /// Sets the threshold of sigmoid outputs, as [`Model::with_threshold`] does before. Cached
+    /// networks are dropped.
+    ///
+    /// # Errors
+    /// Returns an error if the outputs are no sigmoids.
+    pub fn set_threshold(&mut self, threshold: Threshold) -> Result<()> {
+        self.model.network.set_threshold(threshold)?;
+        self.graphs = Mutex::new(self.graphs_on(&self.device()));
+        Ok(())
     }
 
     /// Returns the model.

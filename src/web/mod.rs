@@ -8,6 +8,7 @@ use crate::exec::Device;
 use crate::geometry::Size;
 use crate::gpu::Gpu;
 use crate::image::{Image, LabelMap, SizeRule, legend};
+use crate::ops::Threshold;
 use crate::segmenter::{Model, OutputOptions, Segmentation, Segmenter};
 use crate::tune::TuningMode;
 use crate::weights::dialects::ReadOptions;
@@ -81,6 +82,8 @@ struct Description<'a> {
     colors: &'a [[u8; 3]],
     /// The background class, initially not tinted.
     background: Option<usize>,
+    /// The threshold of sigmoid outputs, in 0 to 1. `null` for a softmax.
+    threshold: Option<f32>,
     output_stride: Option<usize>,
     /// Default input size, formatted as a [`SizeRule`].
     size: String,
@@ -149,11 +152,27 @@ impl Network {
             classes: &self.table.names,
             colors: &self.table.colors,
             background: self.table.background(),
+            threshold: model
+                .network
+                .labeling()
+                .and_then(|labeling| labeling.sigmoid())
+                .map(Threshold::probability),
             output_stride: model.network.output_stride(),
             size: self.segmenter.default_size().to_string(),
             notes: &model.notes,
             parameters: model.weights.values().map(|p| p.shape().len()).sum(),
         })
+    }
+
+    /// Sets the probability in 0 to 1 from which a pixel of sigmoid outputs is of a class. It takes
+    /// effect with the next image. Must not be called while an image is segmented.
+    ///
+    /// # Errors
+    /// Returns an error if it is out of range, or the outputs are no sigmoids.
+    #[wasm_bindgen(js_name = setThreshold)]
+    pub fn set_threshold(&mut self, probability: f32) -> Result<(), JsValue> {
+        self.segmenter.set_threshold(Threshold::new(probability)?)?;
+        Ok(())
     }
 
     /// Segments an image.
