@@ -1,5 +1,6 @@
-//! Segments camera frames live in a window. `cargo run --release --example segment_webcam --
-//! --weights deeplab.safetensors`; `--help` lists all options, and H in the window shows the keys.
+//! Segments camera frames live in a window. `cargo run --release --features window --example
+//! segment_webcam -- --weights deeplab.safetensors`; `--help` lists all options, and H in the window
+//! shows the keys.
 //!
 //! There are three threads. The capture thread keeps only the latest frame (`capture`). The worker
 //! thread runs the network, slice by slice (`worker`). The window thread (`window`, with its state

@@ -1,4 +1,7 @@
-//! Matrix products on the CPU, by the `gemm` crate on one thread; callers split the work.
+//! Matrix products on the CPU, by the crate `gemm-f32` on one thread; callers split the work.
+//!
+//! It is the part of the crate `gemm` for this type of number: compiling those for complex numbers and
+//! doubles takes longer than everything else of it.
 
 /// A matrix in a slice: the element in row `r` and column `c` is `data[r * row + c * column]`.
 #[derive(Clone, Copy)]
@@ -17,6 +20,11 @@ impl<'a> View<'a> {
     /// Views the transpose of a matrix stored as rows, `row` floats apart.
     pub(super) fn transposed(data: &'a [f32], row: usize) -> Self {
         Self { data, row: 1, column: row }
+    }
+
+    /// Views the transpose of the matrix.
+    fn transpose(self) -> Self {
+        Self { row: self.column, column: self.row, ..self }
     }
 
     /// Returns whether a matrix of this extent is inside the slice.
@@ -48,18 +56,24 @@ pub(super) fn of_views(
         out.len() == m * n && a.contains(m, k) && b.contains(k, n),
         "invariant: slices match the product's extent"
     );
+    // The kernels are fastest where the elements of the first operand's columns are adjacent, so the
+    // transposed product is computed, unless it is a vector either way.
+    let (m, n, out_strides, a, b) = match n {
+        0 | 1 => (m, n, (1, n), a, b),
+        _ => (n, m, (n, 1), b.transpose(), a.transpose()),
+    };
     let stride = |v: usize| v as isize;
-    // SAFETY: `out` holds exactly m*n floats in rows of n, and the last elements of `a` and `b`
-    // that the strides reach are inside their slices (asserted above); `out` is borrowed mutably,
-    // so it does not overlap `a` or `b`.
+    // SAFETY: `out` holds exactly m*n floats, which its strides reach, and the last elements of `a`
+    // and `b` that their strides reach are inside their slices (asserted above); `out` is borrowed
+    // mutably, so it does not overlap `a` or `b`.
     unsafe {
-        gemm::gemm(
+        gemm_f32::gemm::f32::get_gemm_fn()(
             m,
             n,
             k,
             out.as_mut_ptr(),
-            1,
-            stride(n),
+            stride(out_strides.0),
+            stride(out_strides.1),
             add,
             a.data.as_ptr(),
             stride(a.column),
@@ -72,7 +86,7 @@ pub(super) fn of_views(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }
