@@ -17,7 +17,7 @@ use atrous::engine::Tensor;
 use atrous::engine::ops::Op;
 use oracle::Map;
 use std::sync::Arc;
-use support::{allclose, devices, run_op};
+use support::{allclose, cases_on, devices, run_op, run_op_with};
 
 /// Half the distance from 1 to the next f32: the relative error of one rounding.
 const ROUNDING: f64 = 1.0 / (1u32 << 24) as f64;
@@ -49,12 +49,12 @@ impl Case {
     }
 }
 
-/// Runs all cases on all devices, then fails if any case failed.
+/// Runs the cases on the devices (see [`cases_on`]), then fails if any case failed.
 fn run(cases: &[Case]) {
     let mut failures = Vec::new();
     let mut runs = 0;
     for device in devices() {
-        for case in cases {
+        for (case, kernels) in cases_on(&device, cases) {
             let shapes: Vec<String> = case.inputs.iter().map(|t| t.shape().to_string()).collect();
             let what = format!(
                 "{} {} of {} on {device}",
@@ -62,7 +62,7 @@ fn run(cases: &[Case]) {
                 case.op.attributes(),
                 shapes.join(", ")
             );
-            match run_op(&device, &case.op, &case.inputs) {
+            match run_op_with(&device, &case.op, &case.inputs, kernels) {
                 Err(e) => failures.push(format!("{what}: {e}")),
                 Ok(results) => {
                     runs += results.len();

@@ -47,6 +47,32 @@ pub fn devices() -> Vec<Device> {
     [Some(Device::Cpu), gpu()].into_iter().flatten().collect()
 }
 
+/// Returns whether long lists of cases run completely on a device.
+///
+/// They do on the CPU executor and on GPUs. A software adapter spends a tenth of a second on every
+/// shader that it compiles and seconds on a network, so that the lists would take many minutes there;
+/// with `ATROUS_ALL_CASES=1`, as `.ci/run` sets, they run completely there too.
+pub fn runs_all_cases(device: &Device) -> bool {
+    let is_software = device.gpu().is_some_and(|gpu| gpu.caps().software);
+    !is_software || std::env::var("ATROUS_ALL_CASES").is_ok_and(|v| v == "1")
+}
+
+/// Returns the cases of a list that run on a device, each with the kernels that do: all, or where
+/// [`runs_all_cases`] says no, every fifth of 16 cases or more, and of fewer cases the first kernel
+/// and every fifth, which are others in each case.
+///
+/// Properties of cases cycle through 2, 3, 4 or 8 values, and every fifth has all of them.
+pub fn cases_on<'a, T>(
+    device: &Device,
+    cases: &'a [T],
+) -> impl Iterator<Item = (&'a T, impl Fn(usize) -> bool)> {
+    let (all, long) = (runs_all_cases(device), cases.len() >= 16);
+    let step = if long && !all { 5 } else { 1 };
+    let kernels =
+        move |case: usize| move |kernel: usize| all || long || (case + kernel).is_multiple_of(5);
+    cases.iter().enumerate().step_by(step).map(move |(i, case)| (case, kernels(i)))
+}
+
 /// Returns the GPU, for tests that are ignored without one.
 pub fn required_gpu() -> Device {
     gpu().expect("a GPU adapter: build.rs expects one on this machine")
@@ -175,10 +201,21 @@ pub fn run_op(
     op: &Arc<dyn Op>,
     inputs: &[Tensor],
 ) -> Result<Vec<(String, Vec<Tensor>)>> {
+    run_op_with(device, op, inputs, |_| true)
+}
+
+/// Like [`run_op`], with the first kernel and those that `others` accepts by their index.
+pub fn run_op_with(
+    device: &Device,
+    op: &Arc<dyn Op>,
+    inputs: &[Tensor],
+    others: impl Fn(usize) -> bool,
+) -> Result<Vec<(String, Vec<Tensor>)>> {
     let mut count = Count(1);
     let first = run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut count)?;
-    let others =
-        (1..count.0).map(|i| run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut Nth(i)));
+    let others = (1..count.0)
+        .filter(|&i| others(i))
+        .map(|i| run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut Nth(i)));
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
