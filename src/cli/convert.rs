@@ -65,7 +65,8 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "P")]
     threshold: Option<Threshold>,
 
-    /// File with class numbers, names and optional colors, one class a line, to store in the output
+    /// File with the classes, one a line (number, name and optional color, or names alone), to store
+    /// in the output
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 

@@ -34,8 +34,8 @@ pub(super) struct Args {
     #[arg(long = "split", value_name = "NAME", alias = "part")]
     splits: Vec<String>,
 
-    /// File with class numbers, names and colors, one class a line [default: the directory's
-    /// classes.txt, else the classes of VOC, Cityscapes or ADE20K]
+    /// File with the classes, one a line (number, name and optional color, or names alone) [default:
+    /// the directory's classes.txt, else the classes of VOC, Cityscapes or ADE20K]
     #[arg(long, value_name = "FILE", alias = "classes")]
     class_table: Option<PathBuf>,
 

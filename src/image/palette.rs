@@ -159,7 +159,9 @@ impl ClassTable {
 
     /// Parses lines of number, name and color, such as `7 car 128 128 128`. Names may contain
     /// spaces. A line without a color (`7 car`) has that of PASCAL VOC; its name must not end in a
-    /// number. Empty lines, lines that begin with `#` and a leading byte-order mark are skipped.
+    /// number. If no line begins or ends with a number, the lines are names alone, in the order of
+    /// their numbers.
+    /// Empty lines, lines that begin with `#` and a leading byte-order mark are skipped.
     ///
     /// Numbers count up from 0 without gaps. Lines named "ignore", "ignored", "unlabeled",
     /// "unlabelled" or "void" whose number is past the last class, such as 255, define ignored
@@ -171,12 +173,16 @@ impl ClassTable {
     pub fn parse(text: &str) -> Result<Self> {
         let (mut names, mut colors, mut ignored) =
             (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
-        for (index, line) in text.trim_start_matches(BYTE_ORDER_MARK).lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (label, name, color) = parse_line(line)
+        let lines = text.trim_start_matches(BYTE_ORDER_MARK).lines().map(str::trim).enumerate();
+        let lines: Vec<(usize, &str)> =
+            lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect();
+        let names_alone = lines.iter().all(|(_, line)| is_name_alone(line));
+        for (number, (index, line)) in lines.into_iter().enumerate() {
+            let found = match u16::try_from(number) {
+                Ok(label) if names_alone => Some((label, line.to_owned(), voc_color(number))),
+                _ => parse_line(line),
+            };
+            let (label, name, color) = found
                 .ok_or_else(|| {
                     error!(
                         Data,
@@ -211,6 +217,12 @@ impl ClassTable {
     pub fn palette(&self) -> Vec<u8> {
         (0..256).flat_map(|label| self.color(label)).collect()
     }
+}
+
+fn is_name_alone(line: &str) -> bool {
+    let is_number = |word: &str| word.parse::<f64>().is_ok();
+    let mut words = line.split_whitespace();
+    !words.next().is_some_and(is_number) && !words.next_back().is_some_and(is_number)
 }
 
 fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
@@ -318,6 +330,15 @@ mod tests {
         assert_eq!(table.names, ["background", "traffic light", "car"]);
         assert_eq!(table.colors, [[0, 0, 0], [128, 0, 0], [1, 2, 3]]);
         assert_eq!((table.ignored_values(), table.color(255)), (vec![255], voc_color(255)));
+    }
+
+    #[test]
+    fn lines_can_be_names_alone() {
+        let table = ClassTable::parse("# of mine\nbackground\ntraffic light\n\nvoid\n").unwrap();
+        assert_eq!(table.names, ["background", "traffic light"]);
+        assert_eq!((table.colors[1], table.ignored_values()), (voc_color(1), vec![2]));
+        let mixed = ClassTable::parse("background\n1 car\n").unwrap_err().to_string();
+        assert!(mixed.contains("line 1: expected `NUMBER NAME"), "{mixed}");
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl TrainingData {
         let table = table.ok_or_else(|| {
             error!(Data, "the data set does not define its classes")
                 .file(root)
-                .advice("add a classes.txt next to the images (number, name, color), or pass `--class-table` or `--classes`")
+                .advice("add a classes.txt next to the images (a class per line), or pass `--class-table` or `--classes`")
         })?;
         if table.is_empty() {
             return Err(error!(Data, "the data set has no classes").file(root));

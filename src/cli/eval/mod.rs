@@ -53,8 +53,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", alias = "part")]
     split: Option<String>,
 
-    /// File with class numbers, names and optional colors, one class a line; overrides the data set's own.
-    /// Labels after the last class that are named void or ignore do not count
+    /// File with the classes, one a line (number, name and optional color, or names alone); overrides
+    /// the data set's own. Labels after the last class that are named void or ignore do not count
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 

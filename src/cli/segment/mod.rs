@@ -79,7 +79,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 0.6, value_name = "X", value_parser = opacity)]
     opacity: f32,
 
-    /// File with class numbers, names and optional colors, one class a line; overrides the network's own
+    /// File with the classes, one a line (number, name and optional color, or names alone); overrides
+    /// the network's own
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 

@@ -77,7 +77,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     conventions: ConventionArgs,
 
-    /// File with class numbers, names and colors, one class a line; overrides the data set's own
+    /// File with the classes, one a line (number, name and optional color, or names alone); overrides
+    /// the data set's own
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
