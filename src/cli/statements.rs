@@ -13,8 +13,8 @@ pub(super) struct StatementArgs {
     #[command(flatten)]
     conventions: ConventionArgs,
 
-    /// Normalization of pixels from 0 to 1: imagenet, tensorflow (-1 to 1), unit (0 to 1), or
-    /// MEAN/STD, such as 0.485,0.456,0.406/0.229,0.224,0.225
+    /// Normalization of pixels from 0 to 1: imagenet, tensorflow (-1 to 1), unit (0 to 1), bytes
+    /// (0 to 255), or MEAN/STD, such as 0.485,0.456,0.406/0.229,0.224,0.225
     #[arg(long, help_heading = HEADING, value_name = "NAME|MEAN/STD")]
     preprocess: Option<Normalization>,
 

@@ -32,11 +32,13 @@ pub enum NormalizationName {
     Tensorflow,
     /// Values from 0 to 1.
     Unit,
+    /// Values from 0 to 255, for networks that normalize them inside.
+    Bytes,
 }
 
 impl NormalizationName {
     /// All names.
-    pub const ALL: [Self; 3] = [Self::Imagenet, Self::Tensorflow, Self::Unit];
+    pub const ALL: [Self; 4] = [Self::Imagenet, Self::Tensorflow, Self::Unit, Self::Bytes];
 
     /// Returns the name.
     pub fn name(self) -> &'static str {
@@ -44,6 +46,7 @@ impl NormalizationName {
             Self::Imagenet => "imagenet",
             Self::Tensorflow => "tensorflow",
             Self::Unit => "unit",
+            Self::Bytes => "bytes",
         }
     }
 
@@ -53,6 +56,7 @@ impl NormalizationName {
             Self::Imagenet => Normalization::of(&Preprocessing::IMAGENET),
             Self::Tensorflow => Normalization::of(&Preprocessing::SYMMETRIC_513),
             Self::Unit => Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Self::Bytes => Normalization { mean: [0.0; 3], std: [1.0 / 255.0; 3] },
         }
     }
 }
@@ -86,7 +90,7 @@ impl FromStr for Normalization {
         });
         let Some((normalization, mean, std)) = numbers else {
             return Err(error!(Usage, "expected a name, or MEAN/STD for pixels from 0 to 1").advice(
-                "use imagenet, tensorflow (-1 to 1), unit (0 to 1), or numbers such as 0.485,0.456,0.406/0.229,0.224,0.225",
+                "use imagenet, tensorflow (-1 to 1), unit (0 to 1), bytes (0 to 255), or numbers such as 0.485,0.456,0.406/0.229,0.224,0.225",
             ));
         };
         if mean.iter().chain(&std).any(|x| x.abs() > 1.0) {
