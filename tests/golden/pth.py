@@ -1,7 +1,7 @@
 """Writes tests/golden/pth/*.pth with PyTorch. Run from the repository's root: `python tests/golden/pth.py`.
 
 Element i of every tensor, in row-major order, is ((i + seed) * 37 % 101 - 50) / 16: exact in every float type,
-and computed again by tests/weights_golden.rs.
+and computed again by tests/weights/golden_values.rs.
 """
 
 import collections

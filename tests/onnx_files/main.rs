@@ -9,7 +9,7 @@ mod operators;
 mod own;
 mod published;
 #[path = "../golden/seeded.rs"]
-#[allow(dead_code, reason = "networks_golden uses the rest")]
+#[allow(dead_code, reason = "tests/networks uses the rest")]
 mod seeded;
 #[path = "../support/mod.rs"]
 mod support;

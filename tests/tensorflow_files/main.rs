@@ -8,7 +8,7 @@ mod damaged;
 mod memory;
 mod published;
 #[path = "../golden/seeded.rs"]
-#[allow(dead_code, reason = "networks_golden uses the rest")]
+#[allow(dead_code, reason = "tests/networks uses the rest")]
 mod seeded;
 #[path = "../support/mod.rs"]
 mod support;

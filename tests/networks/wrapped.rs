@@ -1,8 +1,7 @@
 //! Networks in the files of training programs: below prefixes, beside other tensors, several in one
 //! file. The network is the same, and notes name what is left out.
 
-mod support;
-
+use crate::support;
 use atrous::ErrorKind;
 use atrous::engine::Tensor;
 use atrous::engine::graph::{ParamRef, Part, Weights};

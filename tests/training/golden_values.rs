@@ -1,13 +1,8 @@
 //! One step of training against PyTorch: loss, every named gradient, running statistics. See
 //! `tests/golden/training.py`.
 
-#[path = "golden/conventions.rs"]
-mod conventions;
-#[path = "golden/seeded.rs"]
-#[allow(dead_code)]
-mod seeded;
-mod support;
-
+use crate::seeded::{self, Golden};
+use crate::{conventions, support};
 use atrous::engine::exec::{Device, Runner};
 use atrous::engine::graph::{ParamRef, Weights};
 use atrous::engine::models::{Config, Outputs, build_network, parameters};
@@ -15,7 +10,6 @@ use atrous::engine::training::{TrainingStep, training_step};
 use atrous::engine::weights::dialects::{Dialect, Loaded, store};
 use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::StepOptions;
-use seeded::Golden;
 use std::collections::HashMap;
 
 const SAMPLE_STEP: usize = 1_000_003;

@@ -1,7 +1,6 @@
 //! Reading files written by PyTorch (`tests/golden/pth.py`).
 
-mod support;
-
+use crate::support;
 use atrous::engine::weights::{StoredDType, WeightFile, WeightFormat};
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,12 @@
 //! Output of `atrous segment`, compared with images in `tests/golden/styles`. After an intended
-//! change, update them with `ATROUS_UPDATE_GOLDEN=1 cargo test --test segment_images` and review
+//! change, update them with `ATROUS_UPDATE_GOLDEN=1 cargo test --test image_files segmented` and review
 //! the new images.
 
-mod support;
-
+use crate::support;
+use crate::support::models::write_seeded;
 use assert_cmd::Command;
 use image::{DynamicImage, Rgb, RgbImage};
 use std::path::{Path, PathBuf};
-use support::models::write_seeded;
 
 /// Fraction of pixels that may differ: labels may change where two classes are equally likely, and
 /// executors round differently.

@@ -107,6 +107,6 @@ fn comparison() -> (String, f64, f64) {
 fn multi_adds_are_the_papers_once_dilation_is_counted_as_its_code_did() {
     let (table, worst, odd) = comparison();
     assert!(worst < 0.5 && odd < 1.5, "{worst} % and {odd} % off:\n{table}");
-    let document = include_str!("../docs/multi-adds.md");
+    let document = include_str!("../../docs/multi-adds.md");
     assert!(document.contains(&table), "docs/multi-adds.md does not contain this table:\n{table}");
 }

@@ -1,8 +1,7 @@
 //! Pickled modules (`torch.save(model)`): what they state about a network, and what the caller
 //! states otherwise.
 
-mod support;
-
+use crate::support::models::random_weights;
 use atrous::engine::models::mobilenet_v2::MobileNetV2;
 use atrous::engine::models::{
     Backbone, Config, ConvKind, Decoder, DilationRule, OutputActivation, PaddingRule,
@@ -14,7 +13,6 @@ use atrous::engine::weights::dialects::{
 };
 use atrous::engine::weights::statements::{Property, StatedBy, Statements};
 use std::collections::BTreeMap;
-use support::models::random_weights;
 
 fn smp() -> &'static dyn Dialect {
     find("smp").unwrap()

@@ -1,17 +1,15 @@
 //! Memory use of styles, and the output of `--probabilities`.
 
-mod support;
-
 use atrous::engine::Tensor;
 use atrous::engine::weights::WeightFile;
 use atrous::image::{SizeRule, decode};
 use atrous::{Model, OutputOptions, Segmenter};
 
+use crate::support::command::atrous;
+use crate::support::models::write_tiny;
 use atrous::DeviceChoice;
 use image::{Rgb, RgbImage};
 use std::path::Path;
-use support::command::atrous;
-use support::models::write_tiny;
 
 /// Smooth color gradients in which no two rows are equal.
 fn landscape(width: u32, height: u32) -> RgbImage {

@@ -1,7 +1,6 @@
 //! The project's sample data, if it is present (`ATROUS_DATA`): lists, masks and class tables.
 
-mod support;
-
+use crate::support;
 use atrous::Size;
 use atrous::data::doctor::{Doctor, Problem};
 use atrous::data::{self, Augmentation, Loader, LoaderOptions};

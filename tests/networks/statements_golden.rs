@@ -1,14 +1,8 @@
 //! What weight files cannot state: networks of real libraries with the config files that these
 //! write beside their weights, compared with PyTorch. See `tests/golden/README.md`.
 
-#[path = "golden/conventions.rs"]
-#[allow(dead_code)]
-mod conventions;
-#[path = "golden/seeded.rs"]
-#[allow(dead_code)]
-mod seeded;
-mod support;
-
+use crate::seeded::{self, Golden, Values};
+use crate::{conventions, support};
 use atrous::Model;
 use atrous::engine::Tensor;
 use atrous::engine::exec::{Device, Runner};
@@ -18,10 +12,9 @@ use atrous::engine::passes::optimize;
 use atrous::engine::weights::WeightFile;
 use atrous::engine::weights::dialects::{KernelLayout, Loaded, ReadOptions, expected, find, load};
 use atrous::engine::weights::statements::{ConfigFiles, Statements};
-use seeded::{Golden, Values};
 use std::path::{Path, PathBuf};
 
-/// Absolute tolerance, as in `networks_golden.rs`: the values have a standard deviation of about 2,
+/// Absolute tolerance, as in `golden_values.rs`: the values have a standard deviation of about 2,
 /// and PyTorch's own rounding error is about 3e-5.
 const TOLERANCE: f32 = 1e-3;
 const SAMPLE_STEP: usize = 1_000_003;

@@ -1,20 +1,14 @@
 //! Twenty steps of training against PyTorch: every loss, and the running statistics after them. See
 //! `tests/golden/training_steps.py`.
 
-#[path = "golden/conventions.rs"]
-mod conventions;
-#[path = "golden/seeded.rs"]
-#[allow(dead_code)]
-mod seeded;
-mod support;
-
+use crate::seeded::{self, Golden};
+use crate::{conventions, support};
 use atrous::Size;
 use atrous::engine::exec::Device;
 use atrous::engine::models::Decoder;
 use atrous::engine::weights::dialects::store;
 use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{BatchRef, Decay, Optimizer, ParamGroups, Schedule, TrainOptions, Trainer};
-use seeded::Golden;
 use std::collections::HashMap;
 
 const SAMPLE_STEP: usize = 1_000_003;

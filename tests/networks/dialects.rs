@@ -1,7 +1,6 @@
 //! Loading and writing weights in each dialect: detection, errors, and lossless round trips.
 
-mod support;
-
+use crate::support;
 use atrous::engine::geometry::{Size, Spacing};
 use atrous::engine::graph::{ParamRef, Part, Weights};
 use atrous::engine::models::mobilenet_v2::MobileNetV2;

@@ -1,8 +1,7 @@
 //! What weight files cannot state: precedence of the caller, the file's metadata, `config.json` and
 //! the code base's defaults, and what is noted or refused.
 
-mod support;
-
+use crate::support::models::random_weights;
 use atrous::engine::models::mobilenet_v2::MobileNetV2;
 use atrous::engine::models::{
     Backbone, Config, ConvKind, Decoder, OutputActivation, PaddingRule, PlusDecoder,
@@ -14,7 +13,6 @@ use atrous::engine::weights::statements::{
     ConfigFiles, Normalization, Property, StatedBy, Statements,
 };
 use serde_json::{Value, json};
-use support::models::random_weights;
 
 /// Returns a small network of a dialect with four outputs, without metadata.
 fn network(dialect: &str) -> StoredWeights {

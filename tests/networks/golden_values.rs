@@ -1,12 +1,8 @@
 //! Every network and dialect compared with PyTorch: stage by stage, then logits and labels. See
 //! `tests/golden/README.md`.
 
-#[path = "golden/conventions.rs"]
-mod conventions;
-#[path = "golden/seeded.rs"]
-mod seeded;
-mod support;
-
+use crate::seeded::{self, Golden, Values};
+use crate::{conventions, support};
 use atrous::engine::exec::{Device, Runner};
 use atrous::engine::models::{
     Config, DilationRule, NetworkGraph, Outputs, build_network, parameters,
@@ -15,7 +11,6 @@ use atrous::engine::passes::optimize;
 use atrous::engine::weights::WeightFile;
 use atrous::engine::weights::dialects::{Loaded, ReadOptions, load};
 use atrous::engine::{Shape, Tensor};
-use seeded::{Golden, Values};
 
 /// Absolute tolerance of stages and logits. The values have a standard deviation of about 1 (logits
 /// of 2), and PyTorch's own rounding error is about 1e-5.

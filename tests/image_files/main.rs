@@ -1,0 +1,8 @@
+//! Images in and out: formats, what is in them, and the results that the program writes.
+
+mod data;
+mod formats;
+mod segmented;
+mod styles;
+#[path = "../support/mod.rs"]
+mod support;
