@@ -19,14 +19,20 @@ use atrous::engine::weights::dialects::{
 use atrous::engine::{Shape, Tensor};
 use atrous::{ErrorKind, Model};
 
-/// Returns weights that differ between elements and between parameters, with positive variances.
-fn weights(config: &Config) -> Weights {
-    let weights = parameters(config).unwrap().into_iter().enumerate().map(|(k, (info, shape))| {
+/// Returns weights that differ between elements, parameters and seeds, with positive variances.
+pub fn seeded_weights(config: &Config, seed: usize) -> Weights {
+    let parameters = parameters(config).unwrap().into_iter().enumerate();
+    let weights = parameters.map(|(k, (info, shape))| {
         let min = if info.role.part == Part::RunningVar { 1.0 } else { -500.0 };
-        let data = (0..shape.len()).map(|i| ((i * 7 + k * 131) % 1009) as f32 + min).collect();
+        let value = |i: usize| ((i * 7 + k * 131 + seed * 17) % 1009) as f32 + min;
+        let data = (0..shape.len()).map(value).collect();
         (info.name, ParamRef::new(Tensor::new(shape, data).unwrap()))
     });
     weights.collect()
+}
+
+fn weights(config: &Config) -> Weights {
+    seeded_weights(config, 0)
 }
 
 /// Returns the dialect with a name.
@@ -36,7 +42,7 @@ fn named(name: &str) -> &'static dyn Dialect {
 
 /// Returns a small network with the conventions of `dialect`: the config that the dialect infers
 /// from the names and dimensions of an approximate config.
-fn network(dialect: &str) -> Config {
+pub fn network(dialect: &str) -> Config {
     let narrow = |divisor| MobileNetV2::with_width(0.25, divisor);
     let mobilenet = Backbone::MobileNetV2(narrow(8));
     let approximate = match dialect {
@@ -95,6 +101,12 @@ fn network(dialect: &str) -> Config {
     let config = infer(dialect, &approximate);
     config.validate().unwrap();
     config
+}
+
+/// Returns a small network of SMP with SMP's own encoder, which dilates whole stages: that of
+/// [`network`] is timm's.
+pub fn smp_with_its_own_encoder() -> Config {
+    infer("smp", &Config { dilation: DilationRule::WholeStage, ..network("smp") })
 }
 
 /// Returns the config that a dialect infers from the names and dimensions of another config.

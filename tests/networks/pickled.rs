@@ -2,14 +2,10 @@
 //! states otherwise.
 
 use crate::support::models::random_weights;
-use atrous::engine::models::mobilenet_v2::MobileNetV2;
-use atrous::engine::models::{
-    Backbone, Config, ConvKind, Decoder, DilationRule, OutputActivation, PaddingRule,
-};
+use atrous::engine::models::{Config, OutputActivation, PaddingRule};
 use atrous::engine::weights::LayerAttributes;
 use atrous::engine::weights::dialects::{
-    Dialect, KernelLayout, Loaded, ReadOptions, Source, StoredWeights, Tensors, expected, find,
-    load, store,
+    Dialect, Loaded, ReadOptions, Source, StoredWeights, find, load, store,
 };
 use atrous::engine::weights::statements::{Property, StatedBy, Statements};
 use std::collections::BTreeMap;
@@ -18,20 +14,8 @@ fn smp() -> &'static dyn Dialect {
     find("smp").unwrap()
 }
 
-/// Returns a small network of SMP, as its dialect infers it.
 fn config() -> Config {
-    let narrow = MobileNetV2::with_width(0.25, 8);
-    let net = MobileNetV2 { last: Some(64), last_is_features: true, ..narrow };
-    let mut config = Config::deeplab_v3plus(Backbone::MobileNetV2(net), 5);
-    config.dilation = DilationRule::WholeStage;
-    let head = config.head.as_mut().unwrap();
-    (head.aspp.channels, head.aspp.separable_after) = (16, true);
-    if let Decoder::Plus(plus) = &mut head.decoder {
-        (plus.kind, plus.dropouts, plus.channels) = (ConvKind::Separable, vec![0.0], 16);
-    }
-    let listed = expected(smp(), &config, KernelLayout::Oihw).unwrap();
-    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
-    smp().infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap()
+    crate::dialects::smp_with_its_own_encoder()
 }
 
 /// Returns the network's tensors below `model.`.

@@ -1,14 +1,12 @@
 //! Networks in the files of training programs: below prefixes, beside other tensors, several in one
 //! file. The network is the same, and notes name what is left out.
 
+use crate::dialects::seeded_weights;
 use crate::support;
 use atrous::ErrorKind;
-use atrous::engine::Tensor;
-use atrous::engine::graph::{ParamRef, Part, Weights};
-use atrous::engine::models::mobilenet_v2::MobileNetV2;
-use atrous::engine::models::{Backbone, Config, ConvKind, Decoder, parameters};
+use atrous::engine::models::Config;
 use atrous::engine::weights::dialects::{
-    Dialect, KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load, store,
+    Dialect, Loaded, ReadOptions, StoredWeights, find, load, store,
 };
 use atrous::engine::weights::{CheckpointDict, FloatDType, WeightFile, write_pth};
 use std::path::Path;
@@ -20,38 +18,14 @@ fn smp() -> &'static dyn Dialect {
     find("smp").unwrap()
 }
 
-/// Returns a small network of SMP, as its dialect infers it.
 fn config() -> Config {
-    let narrow = MobileNetV2::with_width(0.25, 8);
-    let net = MobileNetV2 { last: Some(64), last_is_features: true, ..narrow };
-    let mut config = Config::deeplab_v3plus(Backbone::MobileNetV2(net), 5);
-    config.dilation = atrous::engine::models::DilationRule::WholeStage;
-    let head = config.head.as_mut().unwrap();
-    head.aspp.separable_after = true;
-    if let Decoder::Plus(plus) = &mut head.decoder {
-        (plus.kind, plus.dropouts) = (ConvKind::Separable, vec![0.0]);
-    }
-    let listed = expected(smp(), &config, KernelLayout::Oihw).unwrap();
-    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
-    smp().infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap()
-}
-
-/// Returns weights that differ between elements, parameters and seeds, with positive variances.
-fn weights(config: &Config, seed: usize) -> Weights {
-    let parameters = parameters(config).unwrap().into_iter().enumerate();
-    let weights = parameters.map(|(k, (info, shape))| {
-        let min = if info.role.part == Part::RunningVar { 1.0 } else { -500.0 };
-        let value = |i: usize| ((i * 7 + k * 131 + seed * 17) % 1009) as f32 + min;
-        let data = (0..shape.len()).map(value).collect();
-        (info.name, ParamRef::new(Tensor::new(shape, data).unwrap()))
-    });
-    weights.collect()
+    crate::dialects::smp_with_its_own_encoder()
 }
 
 /// Returns the tensors of the network with a seed, in SMP's names below `prefix`.
 fn network(prefix: &str, seed: usize) -> Vec<Named> {
     let config = config();
-    let stored = store(&config, &weights(&config, seed), smp()).unwrap();
+    let stored = store(&config, &seeded_weights(&config, seed), smp()).unwrap();
     let named = stored.tensors.into_iter();
     named.map(|(name, dims, data)| (format!("{prefix}{name}"), dims, data)).collect()
 }
@@ -68,7 +42,7 @@ fn source(tensors: impl IntoIterator<Item = Vec<Named>>) -> StoredWeights {
 
 #[track_caller]
 fn assert_network(loaded: &Loaded, seed: usize) {
-    let want = weights(&config(), seed);
+    let want = seeded_weights(&config(), seed);
     assert_eq!((loaded.dialect.name(), &loaded.config), ("smp", &config()));
     assert_eq!(loaded.weights.len(), want.len());
     for (name, param) in &want {
