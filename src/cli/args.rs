@@ -107,11 +107,6 @@ pub(super) struct ReadArgs {
     #[arg(long, value_name = "NAME", help = dialect_help())]
     pub dialect: Option<String>,
 
-    /// Prefix of the network's tensor names, for a file with several networks, such as model_ema
-    /// [default: the averaged network, or the only one]
-    #[arg(long, value_name = "NAME")]
-    pub prefix: Option<String>,
-
     /// Output stride of the encoder: smaller is finer and slower [default: the network's own]
     #[arg(long, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
     pub output_stride: Option<usize>,
@@ -142,9 +137,7 @@ impl ModelArgs {
 impl ReadArgs {
     fn open(&self, weights: &Path, classes: Option<usize>) -> Result<Model> {
         let dialect = self.dialect.as_deref().map(dialects::find).transpose()?;
-        let (statements, prefix) = (self.statements.statements(), self.prefix.clone());
-        let options =
-            ReadOptions { classes, dialect, prefix, statements, ..ReadOptions::default() };
+        let options = ReadOptions { classes, dialect, ..self.statements.options() };
         let model = Model::open_with(weights, options)?;
         say_notes(&model);
         let model = match self.output_stride {

@@ -42,11 +42,6 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "NAME", help = dialect_help())]
     dialect: Option<String>,
 
-    /// Prefix of the network's tensor names, for a file with several networks, such as model_ema
-    /// [default: the averaged network, or the only one]
-    #[arg(long, value_name = "NAME")]
-    prefix: Option<String>,
-
     #[command(flatten)]
     statements: StatementArgs,
 
@@ -98,10 +93,6 @@ pub(super) struct ExportArgs {
     #[arg(long, value_name = "TYPE", hide_possible_values = true)]
     dtype: Option<Numbers>,
 
-    /// Prefix of the network's tensor names, for an input with several networks
-    #[arg(long, value_name = "NAME")]
-    prefix: Option<String>,
-
     #[command(flatten)]
     onnx: OnnxArgs,
 
@@ -110,12 +101,6 @@ pub(super) struct ExportArgs {
 }
 
 impl ExportArgs {
-    /// Returns how the input is read.
-    fn options(&self) -> ReadOptions {
-        let (prefix, statements) = (self.prefix.clone(), self.statements.statements());
-        ReadOptions { prefix, statements, ..ReadOptions::default() }
-    }
-
     /// Returns the weight file, if there is one, and the file to write.
     fn files(&self) -> Result<(Option<&Path>, &Path)> {
         let paths = [&self.input, &self.output, &self.output_option];
@@ -207,8 +192,7 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
     let dialect = args.dialect.as_deref().map(dialects::find).transpose()?;
-    let (statements, prefix) = (args.statements.statements(), args.prefix.clone());
-    let options = ReadOptions { dialect, prefix, statements, ..ReadOptions::default() };
+    let options = ReadOptions { dialect, ..args.statements.options() };
     let mut model = Model::open_with(&args.files.input, options)?;
     say_notes(&model);
     if let Some(channels) = args.input_channels {
@@ -235,7 +219,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
     if let Some(input) = input {
         check(input, None, output)?;
     }
-    let model = args.onnx.model(input, args.options())?;
+    let model = args.onnx.model(input, args.statements.options())?;
     say_notes(&model);
     if output.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         if args.dialect.is_some() || args.dtype.is_some() {

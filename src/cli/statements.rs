@@ -5,11 +5,17 @@ use super::console::say;
 use crate::models::{OutputActivation, PaddingRule};
 use crate::segmenter::Model;
 use crate::text::printable;
+use crate::weights::dialects::ReadOptions;
 use crate::weights::statements::{Normalization, Statements};
 
-/// What a weight file cannot state about its network.
+/// Which network of a weight file is read, and what the file cannot state about it.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StatementArgs {
+    /// Prefix of the network's tensor names, for a file with several networks, such as model_ema
+    /// [default: the averaged network, or the only one]
+    #[arg(long, value_name = "NAME")]
+    prefix: Option<String>,
+
     #[command(flatten)]
     conventions: ConventionArgs,
 
@@ -76,13 +82,14 @@ fn rate(text: &str) -> Result<usize, String> {
 }
 
 impl StatementArgs {
-    /// Returns what is stated.
-    pub(super) fn statements(&self) -> Statements {
-        Statements {
+    /// Returns how a file is read.
+    pub(super) fn options(&self) -> ReadOptions {
+        let statements = Statements {
             preprocess: self.preprocess,
             activation: self.activation,
             ..self.conventions.statements()
-        }
+        };
+        ReadOptions { prefix: self.prefix.clone(), statements, ..ReadOptions::default() }
     }
 }
 
