@@ -51,6 +51,20 @@ pub struct Scores {
     pub confusion: Vec<Vec<u64>>,
 }
 
+impl Scores {
+    /// Returns over how many of the classes the means are, in words, if not over all: `over 11 of 12
+    /// classes`.
+    pub fn coverage(&self) -> Option<String> {
+        let (all, covered) = (self.classes.len(), self.covered_classes());
+        (covered < all).then(|| format!("over {covered} of {all} classes"))
+    }
+
+    /// Returns the number of classes that occur in the truth, over which the means are.
+    pub fn covered_classes(&self) -> usize {
+        self.classes.iter().filter(|class| class.truth_pixels > 0).count()
+    }
+}
+
 impl Confusion {
     /// Computes the scores. `table` has the names of the classes.
     pub fn scores(&self, table: &ClassTable) -> Scores {
@@ -109,6 +123,7 @@ mod tests {
         let ious: Vec<_> = scores.classes.iter().map(|c| c.iou).collect();
         assert_eq!(ious, [Some(4.0 / 6.0), Some(1.0 / 4.0), Some(0.0), None]);
         assert_eq!(scores.pixel_accuracy, Some(5.0 / 8.0));
+        assert_eq!(scores.coverage().as_deref(), Some("over 2 of 4 classes"));
         assert_eq!(scores.mean_accuracy, Some((4.0 / 5.0 + 1.0 / 3.0) / 2.0));
         assert_eq!(
             scores.mean_iou,

@@ -107,6 +107,10 @@ pub struct EvaluationRecord {
     pub mean_accuracy: Option<f64>,
     /// IoU of each class, by number; `None` for classes that do not occur.
     pub class_ious: Vec<Option<f64>>,
+    /// Number of classes that occur in the truth. 0 in records of earlier versions, which did not
+    /// state it.
+    #[serde(default)]
+    pub covered_classes: usize,
     /// Whether this is the best mIoU so far.
     pub best: bool,
 }
@@ -121,6 +125,7 @@ impl EvaluationRecord {
             pixel_accuracy: scores.pixel_accuracy,
             mean_accuracy: scores.mean_accuracy,
             class_ious: scores.classes.iter().map(|c| c.iou).collect(),
+            covered_classes: scores.covered_classes(),
             best,
         }
     }

@@ -108,7 +108,7 @@ impl<'a> Report<'a> {
         }
         let scores = &self.scores;
         let mut rows = vec![
-            ("mIoU", format!("{} %", percent(scores.mean_iou))),
+            ("mIoU", miou(scores)),
             ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
             ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
             ("images", self.images.to_string()),
@@ -142,6 +142,13 @@ impl<'a> Report<'a> {
         }
         settings
     }
+}
+
+/// Formats the mean IoU, with the number of classes if it is not over all.
+fn miou(scores: &Scores) -> String {
+    let coverage = scores.coverage().filter(|_| scores.mean_iou.is_some());
+    let coverage = coverage.map_or_else(String::new, |coverage| format!(", {coverage}"));
+    format!("{} %{coverage}", percent(scores.mean_iou))
 }
 
 /// Formats a fraction in percent, without the sign; `None` as a dash.

@@ -1,6 +1,7 @@
 //! Progress of a training run on the terminal.
 
 use crate::cli::console::say;
+use crate::report::EvaluationRecord;
 use crate::train::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -54,21 +55,10 @@ impl Bar {
                 self.bar.set_message(format!("evaluating: {done} of {total}"))
             }
             Event::Evaluated(record) => {
-                let line = match record.mean_iou {
-                    Some(miou) => {
-                        self.miou = format!("  mIoU {miou:.4}");
-                        let best = if record.best { " (best)" } else { "" };
-                        let accuracy = 100.0 * record.pixel_accuracy.unwrap_or(0.0);
-                        format!(
-                            "step {}: mIoU {miou:.4}{best}, pixel accuracy {accuracy:.1} % ({:.0} s)",
-                            record.step, record.seconds
-                        )
-                    }
-                    None => format!(
-                        "step {}: no score, because all pixels of the validation masks are ignored",
-                        record.step
-                    ),
-                };
+                if let Some(miou) = record.mean_iou {
+                    self.miou = format!("  mIoU {miou:.4}");
+                }
+                let line = evaluated(record);
                 match (self.quiet, self.bar.is_hidden()) {
                     (true, _) => {}
                     (false, true) => say(&line),
@@ -82,4 +72,23 @@ impl Bar {
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Describes an evaluation in a line.
+fn evaluated(record: &EvaluationRecord) -> String {
+    let Some(miou) = record.mean_iou else {
+        return format!(
+            "step {}: no score, because all pixels of the validation masks are ignored",
+            record.step
+        );
+    };
+    let best = if record.best { " (best)" } else { "" };
+    let (covered, all) = (record.covered_classes, record.class_ious.len());
+    let over =
+        if covered < all { format!(" over {covered} of {all} classes") } else { String::new() };
+    let accuracy = 100.0 * record.pixel_accuracy.unwrap_or(0.0);
+    format!(
+        "step {}: mIoU {miou:.4}{over}{best}, pixel accuracy {accuracy:.1} % ({:.0} s)",
+        record.step, record.seconds
+    )
 }
