@@ -103,8 +103,10 @@ fn on_the_cpu_nothing_is_tuned() {
     segment("always").code(2).stderr(contains("cached"));
 }
 
+/// On a software adapter the kernels take a minute or two to compile.
 #[test]
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
+#[cfg_attr(has_gpu, ignore = "slow: compiles every kernel of a network")]
 fn tuning_is_remembered_in_the_cache_directory() {
     let dir = directory();
     let cache = dir.path().join("cache");
