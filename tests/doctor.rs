@@ -229,7 +229,7 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
 }
 
 #[test]
-fn colors_need_a_table_and_zero_and_255_are_not_two_classes() {
+fn colors_need_a_table_and_zero_and_255_are_two_classes_unless_declared() {
     let root = data_set();
     fs::remove_file(root.path().join("classes.txt")).unwrap();
     for n in 16..20 {
@@ -256,9 +256,15 @@ fn colors_need_a_table_and_zero_and_255_are_not_two_classes() {
             if class(n, x, y) == 2 { 255 } else { 0 }
         });
     }
-    let problems: Vec<String> =
-        findings(root.path(), &["--split", "val"]).into_iter().map(|f| f.0).collect();
-    assert_eq!(problems, ["zero_and_255", "no_classes"]);
+    let problems = |options: &[&str]| -> Vec<String> {
+        let options = [&["--split", "val"], options].concat();
+        findings(root.path(), &options).into_iter().map(|f| f.0).collect()
+    };
+    assert_eq!(problems(&[]), ["foreground_is_255"]);
+    let declared = root.path().join("declared.txt");
+    fs::write(&declared, "0 ground\n1 car\n255 ignore\n").unwrap();
+    let declared = problems(&["--class-table", declared.to_str().unwrap()]);
+    assert_eq!(declared, ["zero_and_255", "empty_class"]);
 }
 
 #[test]

@@ -2,15 +2,24 @@
 //! below.
 
 use super::pairing::Matched;
-use super::{ade20k, cityscapes, plain, voc};
+use super::unrecognized::unrecognized;
+use super::{ade20k, beside, cityscapes, plain, voc};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use std::fmt;
 use std::path::Path;
 
 /// All layouts, in the order of detection.
-static LAYOUTS: &[&dyn Layout] =
-    &[&voc::Voc, &cityscapes::Cityscapes, &ade20k::Ade20k, &plain::Directories, &plain::Annotated];
+static LAYOUTS: &[&dyn Layout] = &[
+    &voc::Voc,
+    &cityscapes::Cityscapes,
+    &ade20k::Ade20k,
+    &plain::IMAGES_AND_MASKS,
+    &plain::IMG_AND_ANN,
+    &plain::SplitFirst,
+    &plain::Annotated,
+    &beside::Beside,
+];
 
 /// How a data set arranges its files.
 pub(super) trait Layout: Sync {
@@ -58,7 +67,6 @@ impl DatasetLayout {
     ///
     /// # Errors
     /// Returns an error if it has none of the layouts, or if it cannot be listed.
-    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn of(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         if !root.is_dir() {
@@ -69,11 +77,7 @@ impl DatasetLayout {
                 return Ok(layout);
             }
         }
-        let known: Vec<&str> = Self::all().map(Self::directories).collect();
-        let (last, others) = known.split_last().expect("invariant: there are layouts");
-        Err(error!(Data, "unrecognized data set layout")
-            .file(root)
-            .advice(format!("expected {}, or {last}", others.join(", "))))
+        Err(unrecognized(root))
     }
 
     /// Returns the titles of all layouts, separated by commas.
@@ -138,20 +142,27 @@ impl fmt::Debug for DatasetLayout {
     }
 }
 
+/// Returns whether a split is called `name`. Tools also call the split for training `training`, and
+/// the one for validation `valid` or `validation`.
+pub(crate) fn is_split_named(split: &str, name: &str) -> bool {
+    let others: &[&str] = match name {
+        "train" => &["training"],
+        "val" => &["validation", "valid"],
+        _ => &[],
+    };
+    split == name || others.contains(&split)
+}
+
 fn choose_split(root: &Path, requested: Option<&str>, splits: Vec<String>) -> Result<String> {
     let default = match splits.as_slice() {
         [only] => only,
         _ => "val",
     };
     let requested = requested.unwrap_or(default);
-    let long_name = match requested {
-        "train" => "training",
-        "val" => "validation",
-        other => other,
-    };
-    let exists = |name: &&str| splits.iter().any(|split| split == name);
-    if let Some(split) = [requested, long_name].into_iter().find(exists) {
-        return Ok(split.to_string());
+    let named = |name: &str| splits.iter().find(|split| *split == name);
+    let found = named(requested).or_else(|| splits.iter().find(|s| is_split_named(s, requested)));
+    if let Some(split) = found {
+        return Ok(split.clone());
     }
     let list = if splits.is_empty() { "none".to_string() } else { splits.join(", ") };
     Err(error!(Data, "no split `{requested}`; available splits: {list}").file(root))

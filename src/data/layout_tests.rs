@@ -296,7 +296,7 @@ fn a_lenient_listing_returns_all_mismatches_and_the_remaining_pairs() {
         "masks/a.png",
         "masks/d.png",
     ]);
-    let (listing, mismatches) = open_lenient(root.path(), None).unwrap();
+    let (listing, mismatches) = open_lenient(root.path(), None, None).unwrap();
     assert_eq!(listing.pairs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let kinds: Vec<_> = mismatches.iter().map(|m| (m.kind, m.name.as_str())).collect();
     use MismatchKind::*;
@@ -320,6 +320,7 @@ fn what_is_held_out_depends_on_names_alone() {
             split: None,
             pairs,
             classes: None,
+            notes: Vec::new(),
         }
     };
     let names = |l: &Listing| l.pairs.iter().map(|p| p.name.clone()).collect::<Vec<_>>();

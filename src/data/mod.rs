@@ -3,6 +3,8 @@
 mod ade20k;
 #[cfg(feature = "training")]
 mod augment;
+mod beside;
+mod binary;
 mod cityscapes;
 #[cfg(feature = "training")]
 mod color;
@@ -22,11 +24,14 @@ mod rng;
 mod sample_cache;
 #[cfg(all(test, feature = "training"))]
 mod tests;
+mod unrecognized;
 mod voc;
 
 #[cfg(feature = "training")]
 pub use augment::Augmentation;
 pub use layout::DatasetLayout;
+#[cfg(feature = "training")]
+pub(crate) use layout::is_split_named;
 #[cfg(feature = "training")]
 pub(crate) use loader::MAX_WORKERS;
 #[cfg(feature = "training")]
@@ -129,22 +134,37 @@ pub struct Listing {
     pub split: Option<String>,
     /// Images with masks, in the order of the list, or by name.
     pub pairs: Vec<Pair>,
-    /// Classes: those of `classes.txt`, or else the standard ones of VOC, Cityscapes and ADE20K.
+    /// Classes: those of `classes.txt`, or else the standard ones of VOC, Cityscapes and ADE20K;
+    /// background and foreground of masks in 0 and 255.
     pub classes: Option<ClassTable>,
+    /// What was assumed about the masks, for people.
+    pub notes: Vec<String>,
 }
 
 /// Opens a data set's directory, in any [`DatasetLayout`].
 ///
 /// `split` is the split to list ("train", "val"). `None` lists "val", or the only split if there is
 /// one. If there is no split of that name, "train" also matches "training" and "val" also matches
-/// "validation".
+/// "validation" and "valid".
 ///
 /// # Errors
 /// Returns an error if the layout is not recognized, there is no such split (the error lists those
 /// that exist), images have no masks, or a list cannot be read.
 pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
+    open_with_classes(root, split, None)
+}
+
+/// As [`open`], with classes that override those of the data set.
+///
+/// # Errors
+/// As for [`open`].
+pub(crate) fn open_with_classes(
+    root: impl AsRef<Path>,
+    split: Option<&str>,
+    table: Option<&ClassTable>,
+) -> Result<Listing> {
     let (listing, matched) = find(root.as_ref(), split)?;
-    Ok(Listing { pairs: matched.strict()?, ..listing })
+    Ok(Listing { pairs: matched.strict()?, ..listing }.with_meaning(table))
 }
 
 /// As [`open`], but returns images and masks without a partner as well, instead of refusing them.
@@ -155,9 +175,44 @@ pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
 pub(crate) fn open_lenient(
     root: impl AsRef<Path>,
     split: Option<&str>,
+    table: Option<&ClassTable>,
 ) -> Result<(Listing, Vec<Mismatch>)> {
     let (listing, matched) = find(root.as_ref(), split)?;
-    Ok((Listing { pairs: matched.pairs, ..listing }, matched.mismatches))
+    let listing = Listing { pairs: matched.pairs, ..listing };
+    Ok((listing.with_meaning(table), matched.mismatches))
+}
+
+impl Listing {
+    /// Whether the foreground of its masks is 255.
+    pub(crate) fn is_binary(&self) -> bool {
+        self.pairs.first().is_some_and(binary::is_binary)
+    }
+
+    /// Reads 255 as the foreground, as another split of the data set does.
+    ///
+    /// # Errors
+    /// Returns an error if masks have values other than 0 and 255.
+    #[cfg(feature = "training")]
+    pub(crate) fn with_meaning_of_other_split(mut self, other: &str) -> Result<Self> {
+        if binary::adopt_from_other_split(&mut self.pairs, self.classes.as_ref()) {
+            return Ok(self);
+        }
+        let split = self.split.as_deref().unwrap_or_default();
+        Err(error!(Data, "the masks of {other} have only 0 and 255, those of {split} other values")
+            .file(&self.root)
+            .advice("write 1 for the foreground in all of them; if 255 marks pixels to ignore, add the line `255 ignore` to classes.txt"))
+    }
+
+    /// Sets what the values of the masks mean, if they tell. `table` overrides the classes.
+    fn with_meaning(mut self, table: Option<&ClassTable>) -> Self {
+        let table = table.or(self.classes.as_ref());
+        if binary::adopt(&mut self.pairs, table) {
+            let note = "the masks have only 0 and 255: 255 is read as class 1, the foreground";
+            self.notes.push(note.to_owned());
+            self.classes.get_or_insert_with(binary::classes);
+        }
+        self
+    }
 }
 
 /// Returns the names of a data set's splits; empty if it has none.
@@ -173,5 +228,6 @@ fn find(root: &Path, split: Option<&str>) -> Result<(Listing, Matched)> {
     let split = layout.split(root, split)?;
     let matched = layout.matched(root, split.as_deref())?;
     let classes = layout.classes(root)?;
-    Ok((Listing { root: root.to_path_buf(), layout, split, pairs: Vec::new(), classes }, matched))
+    let (root, pairs, notes) = (root.to_path_buf(), Vec::new(), Vec::new());
+    Ok((Listing { root, layout, split, pairs, classes, notes }, matched))
 }

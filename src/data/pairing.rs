@@ -14,6 +14,22 @@ const IMAGES: &[&str] = &[
 ];
 const MASKS: &[&str] = &["png"];
 
+/// What tools append to an image's name for its mask.
+const SUFFIXES: &[&str] = &[
+    "_mask",
+    "-mask",
+    ".mask",
+    "_masks",
+    "_label",
+    "-label",
+    "_labels",
+    "_seg",
+    "-seg",
+    "_gt",
+    "-gt",
+    "_segmentation",
+];
+
 /// Maximum number of lines of a list. Each takes some hundred bytes of memory, and a file of the
 /// maximum size could have 33 million.
 const MAX_LINES: usize = 4_000_000;
@@ -108,10 +124,27 @@ impl Directories {
         let (image_files, mask_files) = (read(images, IMAGES)?, read(masks, MASKS)?);
         Ok(Self {
             roots: (images.into(), masks.into()),
+            masks: without_suffixes(mask_files, &image_files),
             images: image_files,
-            masks: mask_files,
             mismatches,
         })
+    }
+
+    /// Lists the files of a directory with both: masks have the names of their images with a suffix
+    /// such as `_mask`. Returns an error if it cannot be listed.
+    pub(super) fn in_one(directory: &Path) -> Result<Self> {
+        let (masks, images) = files(directory)?
+            .into_iter()
+            .partition::<Vec<_>, _>(|path| name_of(path, MASKS).and_then(bare_name).is_some());
+        let mut mismatches = Vec::new();
+        let images = by_name(&images, IMAGES, &mut mismatches)?;
+        let masks = without_suffixes(by_name(&masks, MASKS, &mut mismatches)?, &images);
+        Ok(Self { roots: (directory.into(), directory.into()), images, masks, mismatches })
+    }
+
+    /// Whether an image has a mask.
+    pub(super) fn has_pairs(&self) -> bool {
+        self.masks.keys().any(|name| self.images.contains_key(name))
     }
 
     /// Matches every image with its mask, by name. Returns an error if there are no images.
@@ -204,6 +237,26 @@ impl Directories {
         }
         Ok(())
     }
+}
+
+/// Returns the name of the image that a mask is of, if its name has a suffix that says mask.
+fn bare_name(mask: &str) -> Option<&str> {
+    SUFFIXES.iter().find_map(|suffix| mask.strip_suffix(suffix)).filter(|name| !name.is_empty())
+}
+
+/// Names masks as their images, where these have the mask's name without a suffix.
+fn without_suffixes(
+    masks: BTreeMap<String, PathBuf>,
+    images: &BTreeMap<String, PathBuf>,
+) -> BTreeMap<String, PathBuf> {
+    let (mut named, suffixed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        masks.into_iter().partition(|(name, _)| images.contains_key(name));
+    for (name, path) in suffixed {
+        let bare = bare_name(&name).filter(|bare| images.contains_key(*bare));
+        let bare = bare.filter(|bare| !named.contains_key(*bare)).map(str::to_owned);
+        named.insert(bare.unwrap_or(name), path);
+    }
+    named
 }
 
 /// Matches images and masks by name.
@@ -325,6 +378,12 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Whether a directory directly contains images.
 pub(super) fn has_images(directory: &Path) -> Result<bool> {
     Ok(files(directory)?.iter().any(|path| name_of(path, IMAGES).is_some()))
+}
+
+/// Number of images directly in a directory; 0 if it cannot be listed.
+pub(super) fn count_images(directory: &Path) -> usize {
+    let files = files(directory).unwrap_or_default();
+    files.iter().filter(|path| name_of(path, IMAGES).is_some()).count()
 }
 
 /// Files with one of these extensions, by name. Adds files with the same name to `mismatches`.

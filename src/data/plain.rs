@@ -19,29 +19,51 @@ pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Re
     Files::read(images.as_ref(), masks.as_ref())?.all(MaskValues::CLASSES)?.strict()
 }
 
-/// `images/` and `masks/`, optionally with `SPLIT/` in both or `SPLIT.txt` next to them.
-pub(super) struct Directories;
+/// Two directories for images and masks, optionally with `SPLIT/` in both or `SPLIT.txt` next to them.
+pub(super) struct Directories {
+    name: &'static str,
+    title: &'static str,
+    /// Names of the directories.
+    images: &'static str,
+    masks: &'static str,
+}
+
+/// `images/` and `masks/`.
+pub(super) static IMAGES_AND_MASKS: Directories = Directories {
+    name: "directories",
+    title: "images/ with masks/",
+    images: "images",
+    masks: "masks",
+};
+
+/// `img_dir/` and `ann_dir/`, as mmsegmentation's documentation has them.
+pub(super) static IMG_AND_ANN: Directories = Directories {
+    name: "mmsegmentation",
+    title: "img_dir/ with ann_dir/",
+    images: "img_dir",
+    masks: "ann_dir",
+};
 
 impl Layout for Directories {
     fn name(&self) -> &'static str {
-        "directories"
+        self.name
     }
 
     fn title(&self) -> &'static str {
-        "images/ with masks/"
+        self.title
     }
 
     fn directories(&self) -> &'static str {
-        "images/ with masks/"
+        self.title
     }
 
     fn detect(&self, root: &Path) -> Result<bool> {
-        Ok(root.join("images").is_dir() && root.join("masks").is_dir())
+        Ok(root.join(self.images).is_dir() && root.join(self.masks).is_dir())
     }
 
-    /// Empty if the images are directly in `images/` and there are no lists.
+    /// Empty if the images are directly in their directory and there are no lists.
     fn splits(&self, root: &Path) -> Result<Vec<String>> {
-        let (images, masks) = (root.join("images"), root.join("masks"));
+        let (images, masks) = (root.join(self.images), root.join(self.masks));
         if has_images(&images)? {
             let listed = LISTS.iter().filter(|name| root.join(format!("{name}.txt")).is_file());
             return Ok(listed.map(|name| (*name).to_owned()).collect());
@@ -50,12 +72,12 @@ impl Layout for Directories {
     }
 
     fn undivided(&self) -> Option<&'static str> {
-        Some("images/ and masks/")
+        Some("images and masks")
     }
 
     /// A split is a directory in both, or a list of names next to them.
     fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
-        let (images, masks) = (root.join("images"), root.join("masks"));
+        let (images, masks) = (root.join(self.images), root.join(self.masks));
         let Some(split) = split else {
             return Files::read(&images, &masks)?.all(MaskValues::CLASSES);
         };
@@ -63,6 +85,36 @@ impl Layout for Directories {
             return Files::read(&images.join(split), &masks.join(split))?.all(MaskValues::CLASSES);
         }
         Files::read(&images, &masks)?.listed(&root.join(format!("{split}.txt")), root)
+    }
+}
+
+/// `SPLIT/images/` and `SPLIT/masks/`.
+pub(super) struct SplitFirst;
+
+impl Layout for SplitFirst {
+    fn name(&self) -> &'static str {
+        "split_first"
+    }
+
+    fn title(&self) -> &'static str {
+        "NAME/images/ with NAME/masks/"
+    }
+
+    fn directories(&self) -> &'static str {
+        "NAME/images/ with NAME/masks/ (such as train/images/ and train/masks/)"
+    }
+
+    fn detect(&self, root: &Path) -> Result<bool> {
+        Ok(!self.splits(root)?.is_empty())
+    }
+
+    fn splits(&self, root: &Path) -> Result<Vec<String>> {
+        let is_split = |name: &String| IMAGES_AND_MASKS.detect(&root.join(name)).unwrap_or(false);
+        Ok(directories(root)?.into_iter().filter(is_split).collect())
+    }
+
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        IMAGES_AND_MASKS.matched(&root.join(split.unwrap_or_default()), None)
     }
 }
 
@@ -135,6 +187,27 @@ mod tests {
         assert_eq!((listing.layout.name(), listing.classes), ("directories", None));
         assert_eq!(names(root.path(), None).unwrap(), ["a", "b"]);
         assert!(names(root.path(), Some("val")).is_err());
+    }
+
+    #[test]
+    fn masks_may_have_a_suffix_and_splits_may_come_first() {
+        let root = tree(&[
+            ("train/images/a.jpg", ""),
+            ("train/images/b.jpg", ""),
+            ("train/masks/a_mask.png", ""),
+            ("train/masks/b.png", ""),
+            ("valid/images/c_mask.jpg", ""),
+            ("valid/masks/c_mask.png", ""),
+        ]);
+        assert_eq!(open(root.path(), None).unwrap().layout.name(), "split_first");
+        assert_eq!(names(root.path(), Some("train")).unwrap(), ["a", "b"]);
+        assert_eq!(names(root.path(), Some("val")).unwrap(), ["c_mask"]);
+        fs::write(root.path().join("train/masks/b_mask.png"), "").unwrap();
+        let error = names(root.path(), Some("train")).unwrap_err().to_string();
+        assert!(error.contains("1 mask without an image of the same name: b_mask"), "{error}");
+        let root = tree(&[("img_dir/train/a.jpg", ""), ("ann_dir/train/a.png", "")]);
+        assert_eq!(open(root.path(), None).unwrap().layout.name(), "mmsegmentation");
+        assert_eq!(names(root.path(), None).unwrap(), ["a"]);
     }
 
     #[test]

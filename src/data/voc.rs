@@ -1,17 +1,23 @@
 //! Directories in the layout of PASCAL VOC, optionally with the masks of the Semantic Boundaries
 //! Dataset (SBD).
 
+use super::MaskValues;
 use super::layout::Layout;
 use super::pairing::{Directories, Matched, files};
-use crate::error::Result;
-use crate::image::ClassTable;
+use crate::error::{Result, error};
+use crate::files::{BYTE_ORDER_MARK, read_text};
+use crate::image::{ClassTable, voc_color};
+use crate::models::BACKGROUND;
+use crate::text::excerpt;
 use std::path::{Path, PathBuf};
 
-/// Directories of the official masks, and of those of SBD, which has more.
-const MASKS: [&str; 2] = ["SegmentationClass", "SegmentationClassAug"];
+/// Directories of the official masks, of those of SBD, which has more, and of labelme's where
+/// `SegmentationClass` has arrays.
+const MASKS: [&str; 3] = ["SegmentationClass", "SegmentationClassAug", "SegmentationClassPNG"];
 
 /// The layout of PASCAL VOC: `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`),
-/// `ImageSets/Segmentation/SPLIT.txt`.
+/// `ImageSets/Segmentation/SPLIT.txt`; also as CVAT ("Segmentation mask 1.1") and labelme write it,
+/// with their lists of classes, and without lists of images.
 pub(super) struct Voc;
 
 impl Layout for Voc {
@@ -34,7 +40,11 @@ impl Layout for Voc {
 
     /// The splits that have a list.
     fn splits(&self, root: &Path) -> Result<Vec<String>> {
-        let lists = files(&lists(root))?
+        let directory = lists(root);
+        if !directory.is_dir() {
+            return Ok(Vec::new());
+        }
+        let lists = files(&directory)?
             .into_iter()
             .filter(|path| path.extension().is_some_and(|e| e == "txt"));
         let names =
@@ -43,13 +53,62 @@ impl Layout for Voc {
         Ok(names.filter(|name| !name.starts_with('.')).collect())
     }
 
-    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
-        matched(root, split.unwrap_or_default())
+    fn undivided(&self) -> Option<&'static str> {
+        Some("JPEGImages/ and the masks")
     }
 
-    fn classes(&self, _root: &Path) -> Result<Option<ClassTable>> {
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        matched(root, split)
+    }
+
+    fn classes(&self, root: &Path) -> Result<Option<ClassTable>> {
+        for (name, parse) in [
+            ("labelmap.txt", label_map as fn(&str) -> Result<ClassTable>),
+            ("class_names.txt", class_names),
+        ] {
+            let file = root.join(name);
+            if file.is_file() {
+                return parse(&read_text(&file)?).map(Some).map_err(|e| e.file(&file));
+            }
+        }
         Ok(Some(ClassTable::voc()))
     }
+}
+
+/// Parses CVAT's list: lines `NAME:R,G,B:PARTS:ACTIONS`, whose order is that of the classes.
+fn label_map(text: &str) -> Result<ClassTable> {
+    let (mut names, mut colors) = (Vec::new(), Vec::new());
+    for (index, line) in lines_of(text) {
+        let parsed = line.split_once(':').and_then(|(name, rest)| {
+            let color = rest.split(':').next()?.split(',').map(|n| n.trim().parse::<u8>().ok());
+            let color: [u8; 3] = color.collect::<Option<Vec<_>>>()?.try_into().ok()?;
+            Some((name, color))
+        });
+        let Some((name, color)) = parsed else {
+            let found = excerpt(line);
+            return Err(error!(Data, "expected `NAME:R,G,B:PARTS:ACTIONS`, found `{found}`")
+                .at(format!("line {}", index + 1)));
+        };
+        names.push(name.to_owned());
+        colors.push(color);
+    }
+    ClassTable::new(names, colors).map_err(|_| error!(Data, "no classes listed"))
+}
+
+/// Parses labelme's list: names, of which `__ignore__` has the value 255 in masks, and
+/// `_background_` is the background.
+fn class_names(text: &str) -> Result<ClassTable> {
+    let names = lines_of(text).map(|(_, line)| line).filter(|name| *name != "__ignore__");
+    let name = |name: &str| if name == "_background_" { BACKGROUND } else { name }.to_owned();
+    let names: Vec<String> = names.map(name).collect();
+    let colors = (0..names.len()).map(voc_color).collect();
+    ClassTable::new(names, colors).map_err(|_| error!(Data, "no classes listed"))
+}
+
+/// Returns the lines that are neither empty nor comments, with their indices.
+fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.trim_start_matches(BYTE_ORDER_MARK).lines().map(str::trim).enumerate();
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
 fn lists(root: &Path) -> PathBuf {
@@ -59,11 +118,12 @@ fn lists(root: &Path) -> PathBuf {
 /// Lists the pairs of a split ("train", "val", "trainval", "trainaug"): the names of
 /// `ImageSets/Segmentation/SPLIT.txt`, their images in `JPEGImages/`, and their masks in
 /// `SegmentationClass/` or else `SegmentationClassAug/`. Lines with two paths
-/// (`/JPEGImages/x.jpg /SegmentationClassAug/x.png`) name image and mask explicitly.
+/// (`/JPEGImages/x.jpg /SegmentationClassAug/x.png`) name image and mask explicitly. Without lists
+/// all images are listed.
 ///
 /// # Errors
 /// Returns an error that names the list and the missing files.
-fn matched(root: &Path, split: &str) -> Result<Matched> {
+fn matched(root: &Path, split: Option<&str>) -> Result<Matched> {
     let masks: Vec<PathBuf> =
         MASKS.iter().map(|name| root.join(name)).filter(|directory| directory.is_dir()).collect();
     let first = masks.first().cloned().unwrap_or_else(|| root.join(MASKS[0]));
@@ -71,5 +131,62 @@ fn matched(root: &Path, split: &str) -> Result<Matched> {
     for directory in masks.iter().skip(1) {
         directories.add_masks(directory)?;
     }
-    directories.listed(&lists(root).join(format!("{split}.txt")), root)
+    match split {
+        Some(split) => directories.listed(&lists(root).join(format!("{split}.txt")), root),
+        None => directories.all(MaskValues::CLASSES),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::open;
+    use std::fs;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn cvats_export_has_its_own_classes_and_may_lack_lists() {
+        let labels = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ndoc:250,50,83::\n";
+        let files = [
+            ("JPEGImages/a.png", ""),
+            ("SegmentationClass/a.png", ""),
+            ("SegmentationObject/a.png", ""),
+            ("labelmap.txt", labels),
+        ];
+        let root = tree(&files);
+        let listing = open(root.path(), None).unwrap();
+        let table = listing.classes.unwrap();
+        assert_eq!((listing.split, listing.pairs.len()), (None, 1));
+        assert_eq!(
+            (&table.names[..], table.colors[1]),
+            (&["background".to_owned(), "doc".to_owned()][..], [250, 50, 83])
+        );
+        fs::create_dir_all(lists(root.path())).unwrap();
+        fs::write(lists(root.path()).join("default.txt"), "a\n").unwrap();
+        assert_eq!(open(root.path(), None).unwrap().split.as_deref(), Some("default"));
+        let error = label_map("doc:250,50::").unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("NAME:R,G,B"), "{error}");
+    }
+
+    #[test]
+    fn labelmes_export_has_its_own_classes() {
+        let root = tree(&[
+            ("JPEGImages/a.jpg", ""),
+            ("SegmentationClass/a.npy", ""),
+            ("SegmentationClassPNG/a.png", ""),
+            ("class_names.txt", "__ignore__\n_background_\ndoc\n"),
+        ]);
+        let listing = open(root.path(), None).unwrap();
+        assert_eq!(listing.classes.unwrap().names, ["background", "doc"]);
+        assert!(listing.pairs[0].mask.ends_with("SegmentationClassPNG/a.png"));
+    }
 }

@@ -4,7 +4,8 @@ use super::context::RunContext;
 use super::directory::Origin;
 use super::recipe::{DataRecipe, Recipe};
 use super::trainer::Trainer;
-use crate::data::{self, Listing, Loader, LoaderOptions, Pair};
+use crate::data::doctor::unnamed_colors;
+use crate::data::{self, Listing, Loader, LoaderOptions, Pair, is_split_named};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use std::fmt;
@@ -18,6 +19,8 @@ pub struct TrainingData {
     pub validation: Vec<Pair>,
     /// Names and colors of the classes; at least one.
     pub table: ClassTable,
+    /// What was assumed about the masks, for people.
+    pub notes: Vec<String>,
     /// One-line summary for people.
     summary: String,
 }
@@ -33,18 +36,30 @@ impl TrainingData {
         let (root, settings, default) = (&origin.data, &recipe.data, DataRecipe::default());
         let splits = data::splits(root)?;
         // Only a default name may be missing; a name that the user chose must exist.
-        let split = (!splits.is_empty() || settings.split != default.split)
-            .then_some(settings.split.as_str());
-        let training = data::open(root, split)?;
-        let hold_out =
-            settings.val_split == default.val_split && !is_named(&splits, &settings.val_split);
+        let is_default = settings.split == default.split;
+        let split = match &splits[..] {
+            [] if is_default => None,
+            // Such as `default` of CVAT.
+            [only] if is_default && !["val", "test"].iter().any(|n| is_split_named(only, n)) => {
+                Some(only.as_str())
+            }
+            _ => Some(settings.split.as_str()),
+        };
+        let table = origin.classes.as_ref();
+        let training = data::open_with_classes(root, split, table)?;
+        let hold_out = settings.val_split == default.val_split
+            && !splits.iter().any(|split| is_split_named(split, &settings.val_split));
         let (training, validation) = if hold_out {
             training.hold_out(settings.val_fraction, recipe.seed.into())?
         } else {
-            (training, data::open(root, Some(&settings.val_split))?)
+            (training, data::open_with_classes(root, Some(&settings.val_split), table)?)
         };
+        let (training, validation) = same_meaning(training, validation)?;
         let table = origin.classes.clone().or_else(|| training.classes.clone());
         let table = table.ok_or_else(|| {
+            if let Some(colors) = unnamed_colors(&training.pairs) {
+                return colors.file(root);
+            }
             error!(Data, "the data set does not define its classes")
                 .file(root)
                 .advice("add a classes.txt next to the images (a class per line), or pass `--class-table` or `--classes`")
@@ -59,8 +74,9 @@ impl TrainingData {
             validation.pairs.len(),
             if hold_out { "held out".to_owned() } else { format!("split {}", settings.val_split) }
         );
-        let pairs = |listing: Listing| listing.pairs;
-        Ok(Self { training: pairs(training), validation: pairs(validation), table, summary })
+        let notes = training.notes;
+        let (training, validation) = (training.pairs, validation.pairs);
+        Ok(Self { training, validation, table, notes, summary })
     }
 }
 
@@ -119,7 +135,17 @@ impl DataFeed {
     }
 }
 
-/// Whether a split is called `name`; `val` also matches `validation`.
-fn is_named(splits: &[String], name: &str) -> bool {
-    splits.iter().any(|split| split == name || (name == "val" && split == "validation"))
+/// Gives 255 the same meaning in both splits: one may have no foreground at all.
+fn same_meaning(training: Listing, validation: Listing) -> Result<(Listing, Listing)> {
+    let name = |listing: &Listing| listing.split.clone().unwrap_or_default();
+    match (training.is_binary(), validation.is_binary()) {
+        (true, false) => {
+            let validation = validation.with_meaning_of_other_split(&name(&training))?;
+            Ok((training, validation))
+        }
+        (false, true) => {
+            Ok((training.with_meaning_of_other_split(&name(&validation))?, validation))
+        }
+        _ => Ok((training, validation)),
+    }
 }

@@ -1,6 +1,7 @@
 //! Training on small synthetic images: the loss falls, executors agree, runs can be interrupted. Steps
 //! and losses against PyTorch's.
 
+mod checks;
 #[path = "../golden/conventions.rs"]
 mod conventions;
 mod golden_values;

@@ -37,7 +37,9 @@ fn a_training_of_which_no_pixel_counts_is_warned_of_and_refused_after_an_epoch()
     for (name, steps, batches) in [("epoch", "12", 4), ("short", "2", 2)] {
         let out = root.path().join(name);
         // Seven images in batches of two: the first epoch ends in the fourth step.
-        let text = stderr(&train(&with(begin(root.path(), &out), &["--steps", steps])).failure());
+        let text = stderr(
+            &train(&with(begin(root.path(), &out), &["--no-check", "--steps", steps])).failure(),
+        );
         assert!(text.contains("step 1: no pixel of a batch counts"), "{text}");
         assert!(
             text.contains(&format!("no pixel of the first {batches} batches counts"))
@@ -54,7 +56,8 @@ fn an_evaluation_of_which_no_pixel_counts_is_never_the_best() {
     let root = data_set();
     let out = root.path().join("run");
     ignore_all(&root.path().join("valannot"));
-    let text = stderr(&train(&with(begin(root.path(), &out), &["--steps", "1"])).success());
+    let args = with(begin(root.path(), &out), &["--no-check", "--steps", "1"]);
+    let text = stderr(&train(&args).success());
     assert!(text.contains("no score") && !text.contains("best"), "{text}");
     assert!(!out.join("best.safetensors").exists());
     assert!(notes(&out)[0].contains("validation images are ignored"));

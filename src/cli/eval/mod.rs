@@ -273,11 +273,13 @@ fn check_chart(path: &Path) -> Result<()> {
 
 /// Opens the data set and matches its classes with those of the network.
 fn subject(args: &Args, model: &Model) -> Result<Subject> {
-    let listing = data::open(&args.data, args.split.as_deref())?;
     let own = model.class_table();
-    let (table, named_by) = match &args.class_table {
-        Some(path) => (ClassTable::read(path)?, path),
-        None => (listing.classes.unwrap_or_else(|| own.clone()), &args.data),
+    let stated = args.class_table.as_ref().map(ClassTable::read).transpose()?;
+    let listing = data::open_with_classes(&args.data, args.split.as_deref(), stated.as_ref())?;
+    listing.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    let (table, named_by) = match (&args.class_table, stated) {
+        (Some(path), Some(table)) => (table, path),
+        _ => (listing.classes.unwrap_or_else(|| own.clone()), &args.data),
     };
     if table.len() != own.len() {
         return Err(error!(

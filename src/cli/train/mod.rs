@@ -13,7 +13,7 @@ use super::outputs::OutputCheck;
 use super::registries::data_help;
 use super::statements::ConventionArgs;
 use crate::data::MAX_WORKERS;
-use crate::data::doctor::check_foreground;
+use crate::data::doctor::{check_before_training, check_foreground};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
 use crate::exec::Device;
@@ -85,6 +85,10 @@ pub(in crate::cli) struct Args {
     /// Number of classes, if nothing names them
     #[arg(long, value_name = "N", conflicts_with = "class_table", value_parser = classes)]
     classes: Option<usize>,
+
+    /// Train without checking the data first: a sample of the masks, with `atrous doctor`'s checks
+    #[arg(long, conflicts_with = "resume")]
+    no_check: bool,
 
     /// Print the plan and the memory estimate, then exit
     #[arg(long, conflicts_with = "resume")]
@@ -190,12 +194,15 @@ fn start(
     let init = args.initial_weights()?;
     let (from, how) = (origin.clone(), recipe.clone());
     let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
-    let (pairs, table, ignore) = (sets.training.clone(), sets.table.clone(), recipe.loss.ignore);
-    context.wait_for(move || check_foreground(&pairs, &table, ignore)).map_err(|e| e.file(data))?;
+    if !args.no_check {
+        let (checked, ignore) = (sets.clone(), recipe.loss.ignore);
+        context.wait_for(move || check(&checked, ignore)).map_err(|e| e.file(data))?;
+    }
     args.settings.apply_epochs(&mut recipe, sets.training.len());
     let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
     args.say(&format!("device: {device}"));
     args.say(&sets.to_string());
+    args.say_all(sets.notes.iter().map(|note| format!("note: {note}")));
     args.say(&about::network(&initial, args.init.as_deref()));
     args.say_all(about::separable(&mut recipe.network, &initial.config));
     let notes = recipe.adjust_ignore_label(sets.table.len());
@@ -219,6 +226,13 @@ fn start(
     args.say(&format!("memory: {need}{more}"));
     let Some(directory) = directory else { return Ok(None) };
     Run::begin(directory, recipe, origin, sets, &initial, context).map(Some)
+}
+
+/// Checks that there is something to learn, and that masks are what the training takes them for.
+fn check(sets: &TrainingData, ignore: u32) -> Result<()> {
+    check_before_training("training", &sets.training, &sets.table)?;
+    check_before_training("validation", &sets.validation, &sets.table)?;
+    check_foreground(&sets.training, &sets.table, ignore)
 }
 
 /// Trains until the run is finished or `stop` is set, and reports how it ended.

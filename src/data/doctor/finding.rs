@@ -41,6 +41,9 @@ pub enum Problem {
     /// All masks contain only 0 and 255.
     #[serde(rename = "zero_and_255")]
     ZeroAnd255,
+    /// All masks contain only 0 and 255, where two classes make 255 the foreground.
+    #[serde(rename = "foreground_is_255")]
+    ForegroundIs255,
     /// A mask has no labeled pixels.
     AllIgnored,
     /// A class is in no mask.
@@ -76,6 +79,7 @@ impl Problem {
             }
             Problem::Smoothed => "masks with smoothed borders",
             Problem::ZeroAnd255 => "masks with only 0 and 255",
+            Problem::ForegroundIs255 => "masks whose foreground is 255",
             Problem::AllIgnored => "masks without labeled pixels",
             Problem::EmptyClass => "classes that are in no mask",
             Problem::SameColor => "classes with the same color",
@@ -118,7 +122,12 @@ impl Problem {
             Problem::Smoothed => {
                 "intermediate values are read as other classes: draw without antialiasing, resize masks with nearest-neighbor interpolation"
             }
-            Problem::ZeroAnd255 => "255 is ignored: use 1 for the foreground",
+            Problem::ZeroAnd255 => {
+                "255 is ignored: use 1 for the foreground, or list two classes and no ignored 255"
+            }
+            Problem::ForegroundIs255 => {
+                "255 is read as class 1: if it marks pixels to ignore, add the line `255 ignore` to classes.txt"
+            }
             Problem::AllIgnored => "remove them: they take time without contributing to the loss",
             Problem::EmptyClass => {
                 "remove the class from classes.txt, or label images that contain it"

@@ -1,12 +1,16 @@
 //! Checks of a data set before training.
 
 mod balance;
+mod before_training;
+mod colors;
 mod finding;
 mod foreground;
 mod mask;
 mod sheet;
 
 pub use balance::ClassCount;
+pub use before_training::check_before_training;
+pub use colors::unnamed_colors;
 pub use finding::{Finding, Problem, Severity};
 pub use foreground::check_foreground;
 
@@ -103,7 +107,7 @@ impl Doctor {
         let mut doctor =
             Self { root: root.into(), splits: Vec::new(), mismatches: Vec::new(), table };
         for name in names {
-            let (listing, mismatches) = open_lenient(root, name.as_deref())?;
+            let (listing, mismatches) = open_lenient(root, name.as_deref(), doctor.table.as_ref())?;
             doctor.mismatches.extend(mismatches.into_iter().map(|m| (listing.split.clone(), m)));
             doctor.splits.push(listing);
         }
@@ -174,6 +178,10 @@ impl Doctor {
             .collect();
         if labels == BTreeSet::from([0, 255]) {
             findings.push(Finding::fault(Problem::ZeroAnd255, &self.root, ""));
+        }
+        for split in self.splits.iter().filter(|split| split.is_binary()) {
+            let finding = Finding::warning(Problem::ForegroundIs255, &self.root, "");
+            findings.push(finding.in_split(split.split.as_deref()));
         }
         if self.table.is_none() {
             findings.push(Finding::warning(

@@ -1,0 +1,149 @@
+//! Directories with images and masks side by side, as Roboflow exports them ("Semantic Segmentation
+//! Masks").
+
+use super::MaskValues;
+use super::layout::Layout;
+use super::pairing::{Directories, Matched, directories};
+use crate::error::{Result, error};
+use crate::files::read_text;
+use crate::image::{ClassTable, voc_color};
+use crate::text::excerpt;
+use std::path::Path;
+
+/// The file in which Roboflow lists the classes of a split.
+const CLASSES: &str = "_classes.csv";
+
+/// `NAME.jpg` with `NAME_mask.png` in a directory for each split, or in one.
+pub(super) struct Beside;
+
+impl Layout for Beside {
+    fn name(&self) -> &'static str {
+        "beside"
+    }
+
+    fn title(&self) -> &'static str {
+        "NAME.jpg with NAME_mask.png (Roboflow)"
+    }
+
+    fn directories(&self) -> &'static str {
+        "NAME.jpg beside NAME_mask.png (in train/ and valid/, or in one directory)"
+    }
+
+    fn detect(&self, root: &Path) -> Result<bool> {
+        Ok(has_pairs(root)? || !self.splits(root)?.is_empty())
+    }
+
+    fn splits(&self, root: &Path) -> Result<Vec<String>> {
+        if has_pairs(root)? {
+            return Ok(Vec::new());
+        }
+        let mut splits = directories(root)?;
+        splits.retain(|name| has_pairs(&root.join(name)).unwrap_or(false));
+        Ok(splits)
+    }
+
+    fn undivided(&self) -> Option<&'static str> {
+        Some("images and masks")
+    }
+
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        let directory = root.join(split.unwrap_or_default());
+        Directories::in_one(&directory)?.all(MaskValues::CLASSES)
+    }
+
+    /// Those of the first split: an export has the same in all.
+    fn classes(&self, root: &Path) -> Result<Option<ClassTable>> {
+        let first = self.splits(root)?.into_iter().next().unwrap_or_default();
+        let file = root.join(first).join(CLASSES);
+        if !file.is_file() {
+            return Ok(None);
+        }
+        parse(&read_text(&file)?).map(Some).map_err(|e| e.file(&file))
+    }
+}
+
+/// Whether a directory has images with their masks beside them, or is called so by its list.
+fn has_pairs(directory: &Path) -> Result<bool> {
+    Ok(directory.join(CLASSES).is_file() || Directories::in_one(directory)?.has_pairs())
+}
+
+/// Parses lines of a mask's value and the name of its class, below a heading.
+fn parse(text: &str) -> Result<ClassTable> {
+    let mut names = Vec::new();
+    for (index, line) in text.lines().enumerate().skip(1) {
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        let cells = line.split_once(',').map(|(value, name)| (value.trim(), name.trim()));
+        match cells.and_then(|(value, name)| Some((value.parse::<usize>().ok()?, name))) {
+            Some((value, name)) if value == names.len() && !name.is_empty() => {
+                names.push(name.to_owned());
+            }
+            _ => {
+                let (next, found) = (names.len(), excerpt(line));
+                return Err(error!(Data, "expected `{next}, NAME`, found `{found}`")
+                    .at(format!("line {}", index + 1)));
+            }
+        }
+    }
+    let colors = (0..names.len()).map(voc_color).collect();
+    ClassTable::new(names, colors).map_err(|_| error!(Data, "no classes listed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::open;
+    use std::fs;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn masks_are_beside_their_images() {
+        let csv = "Pixel Value, Class\n0, background\n1, traffic light\n";
+        let root = tree(&[
+            ("train/a.jpg", ""),
+            ("train/a_mask.png", ""),
+            ("train/_classes.csv", csv),
+            ("valid/b.jpg", ""),
+            ("valid/b_mask.png", ""),
+            ("valid/_classes.csv", csv),
+        ]);
+        let listing = open(root.path(), None).unwrap();
+        assert_eq!((listing.layout.name(), listing.split.as_deref()), ("beside", Some("valid")));
+        assert_eq!(listing.classes.unwrap().names, ["background", "traffic light"]);
+        assert_eq!(listing.pairs.len(), 1);
+        assert!(listing.pairs[0].mask.ends_with("valid/b_mask.png"));
+        assert!(listing.pairs[0].image.ends_with("valid/b.jpg"));
+        fs::remove_file(root.path().join("train/_classes.csv")).unwrap();
+        let alone = open(root.path().join("train"), None).unwrap();
+        assert_eq!((alone.split, alone.pairs.len(), alone.classes), (None, 1, None));
+        fs::remove_file(root.path().join("valid/b_mask.png")).unwrap();
+        let error = open(root.path(), None).unwrap_err().to_string();
+        assert!(error.contains("1 image without a mask of the same name: b"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_list_of_classes_is_refused_with_its_line() {
+        for (text, part) in [
+            (
+                "Pixel Value, Class\n0 background\n",
+                "line 2: expected `0, NAME`, found `0 background`",
+            ),
+            ("Pixel Value, Class\n1, car\n", "expected `0, NAME`"),
+            ("Pixel Value, Class\n", "no classes"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
