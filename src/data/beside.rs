@@ -7,8 +7,8 @@ use super::pairing::{Directories, Matched, directories};
 use crate::error::{Result, error};
 use crate::files::read_text;
 use crate::image::{ClassTable, voc_color};
-use crate::text::excerpt;
-use std::path::Path;
+use crate::text::{self, excerpt};
+use std::path::{Path, PathBuf};
 
 /// The file in which Roboflow lists the classes of a split.
 const CLASSES: &str = "_classes.csv";
@@ -30,15 +30,20 @@ impl Layout for Beside {
     }
 
     fn detect(&self, root: &Path) -> Result<bool> {
-        Ok(has_pairs(root)? || !self.splits(root)?.is_empty())
+        Ok(has_list(root) || has_pairs(root)? || !self.splits(root)?.is_empty())
     }
 
+    /// The directories with a list, which a stray pair beside them must not hide; else those with
+    /// pairs, unless they are without splits.
     fn splits(&self, root: &Path) -> Result<Vec<String>> {
-        if has_pairs(root)? {
-            return Ok(Vec::new());
-        }
         let mut splits = directories(root)?;
-        splits.retain(|name| has_pairs(&root.join(name)).unwrap_or(false));
+        if splits.iter().any(|name| has_list(&root.join(name))) {
+            splits.retain(|name| has_list(&root.join(name)));
+        } else if has_pairs(root)? {
+            splits.clear();
+        } else {
+            splits.retain(|name| has_pairs(&root.join(name)).unwrap_or(false));
+        }
         Ok(splits)
     }
 
@@ -51,20 +56,37 @@ impl Layout for Beside {
         Directories::in_one(&directory)?.all(MaskValues::CLASSES)
     }
 
-    /// Those of the first split: an export has the same in all.
+    /// Those of the lists, which must be the same in all splits.
     fn classes(&self, root: &Path) -> Result<Option<ClassTable>> {
-        let first = self.splits(root)?.into_iter().next().unwrap_or_default();
-        let file = root.join(first).join(CLASSES);
-        if !file.is_file() {
-            return Ok(None);
+        let mut directories: Vec<_> = self.splits(root)?.iter().map(|s| root.join(s)).collect();
+        if directories.is_empty() {
+            directories.push(root.to_owned());
         }
-        parse(&read_text(&file)?).map(Some).map_err(|e| e.file(&file))
+        let mut found: Option<(ClassTable, PathBuf)> = None;
+        for file in directories.iter().map(|d| d.join(CLASSES)).filter(|file| file.is_file()) {
+            let table = parse(&read_text(&file)?).map_err(|e| e.file(&file))?;
+            match &found {
+                Some((first, other)) if first.names != table.names => {
+                    let other = text::path(other);
+                    return Err(error!(Data, "lists other classes than {other}").file(&file).advice(
+                        "the same value must mean the same class in all splits: export them together",
+                    ));
+                }
+                Some(_) => {}
+                None => found = Some((table, file)),
+            }
+        }
+        Ok(found.map(|(table, _)| table))
     }
 }
 
-/// Whether a directory has images with their masks beside them, or is called so by its list.
+fn has_list(directory: &Path) -> bool {
+    directory.join(CLASSES).is_file()
+}
+
+/// Whether a directory has images with their masks beside them.
 fn has_pairs(directory: &Path) -> Result<bool> {
-    Ok(directory.join(CLASSES).is_file() || Directories::in_one(directory)?.has_pairs())
+    Ok(Directories::in_one(directory)?.has_pairs())
 }
 
 /// Parses lines of a mask's value and the name of its class, below a heading.
@@ -127,6 +149,11 @@ mod tests {
         fs::remove_file(root.path().join("train/_classes.csv")).unwrap();
         let alone = open(root.path().join("train"), None).unwrap();
         assert_eq!((alone.split, alone.pairs.len(), alone.classes), (None, 1, None));
+        fs::write(root.path().join("valid/_classes.csv"), "V, C\n0, doc\n1, background\n").unwrap();
+        fs::write(root.path().join("train/_classes.csv"), csv).unwrap();
+        let error = open(root.path(), None).unwrap_err().to_string();
+        assert!(error.contains("lists other classes than"), "{error}");
+        fs::remove_file(root.path().join("train/_classes.csv")).unwrap();
         fs::remove_file(root.path().join("valid/b_mask.png")).unwrap();
         let error = open(root.path(), None).unwrap_err().to_string();
         assert!(error.contains("1 image without a mask of the same name: b"), "{error}");

@@ -4,6 +4,7 @@ use super::{MaskValues, Pair};
 use crate::image::{ClassTable, LabelMap, voc_color};
 use crate::models::BACKGROUND;
 use rayon::prelude::*;
+use std::path::PathBuf;
 
 /// Masks that are read before all are: in another data set one of them has a class.
 const PROBED: usize = 8;
@@ -23,39 +24,58 @@ pub(super) fn classes() -> ClassTable {
     ClassTable::new(names, vec![voc_color(0), voc_color(1)]).expect("invariant: two of each")
 }
 
+/// What masks have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Only 0 and 255.
+    All,
+    /// Only 0 and 255 in those that were read first, but not in this one.
+    AllBut(PathBuf),
+    /// Something else.
+    Other,
+}
+
 /// Sets the meaning of the masks' values if all of them have only 0 and 255, and one has both.
-/// Returns whether it did.
 ///
 /// Values that mean anything but classes stay, and so do those of a data set whose classes are not
 /// two, or whose class table declares 255 ignored.
-pub(super) fn adopt(pairs: &mut [Pair], table: Option<&ClassTable>) -> bool {
+pub(super) fn adopt(pairs: &mut [Pair], table: Option<&ClassTable>) -> Found {
     let fits = table.is_none_or(|t| t.len() == 2 && !t.ignored_values().contains(&255));
     if !fits || pairs.iter().any(|pair| pair.values != MaskValues::CLASSES) {
-        return false;
+        return Found::Other;
     }
-    let has_both = |all: Vec<Values>| all.iter().any(|values| values.zero && values.foreground);
-    if !all_values(pairs, table).is_some_and(has_both) {
-        return false;
+    match all_values(pairs, table) {
+        Ok(all) if all.iter().any(|values| values.zero && values.foreground) => {
+            pairs.iter_mut().for_each(|pair| pair.values = ZERO_AND_255);
+            Found::All
+        }
+        Err(Some(odd)) => Found::AllBut(odd),
+        _ => Found::Other,
     }
-    pairs.iter_mut().for_each(|pair| pair.values = ZERO_AND_255);
-    true
 }
 
 /// Sets the meaning of the masks' values to that of another split, whose foreground is 255. Returns
 /// whether they have only 0 and 255.
 pub(super) fn adopt_from_other_split(pairs: &mut [Pair], table: Option<&ClassTable>) -> bool {
-    let fits = all_values(pairs, table).is_some();
+    let fits = all_values(pairs, table).is_ok();
     if fits {
         pairs.iter_mut().for_each(|pair| pair.values = ZERO_AND_255);
     }
     fits
 }
 
-/// Returns which values each mask has. `None` if one has others than 0 and 255.
-fn all_values(pairs: &[Pair], table: Option<&ClassTable>) -> Option<Vec<Values>> {
+/// Returns which values each mask has. The error is a mask with others than 0 and 255, if some that
+/// were read first have both of these and no others.
+fn all_values(pairs: &[Pair], table: Option<&ClassTable>) -> Result<Vec<Values>, Option<PathBuf>> {
     let every = pairs.len().div_ceil(PROBED).max(1);
-    let probed = pairs.iter().step_by(every).all(|pair| Values::of(pair, table).is_some());
-    probed.then(|| pairs.par_iter().map(|pair| Values::of(pair, table)).collect())?
+    let probed: Vec<_> = pairs.iter().step_by(every).map(|pair| Values::of(pair, table)).collect();
+    let binary = probed.iter().flatten().filter(|values| values.zero && values.foreground).count();
+    // Most of the probed ones: elsewhere 255 is what does not count.
+    if probed.iter().any(Option::is_none) && 2 * binary <= probed.len() {
+        return Err(None);
+    }
+    let odd = |pair: &Pair| (binary > 0).then(|| pair.mask.clone());
+    pairs.par_iter().map(|pair| Values::of(pair, table).ok_or_else(|| odd(pair))).collect()
 }
 
 /// Which of 0 and 255 a mask has.
@@ -111,7 +131,8 @@ mod tests {
             (&[], false),
         ] {
             let mut pairs = pairs(directory.path(), masks);
-            assert_eq!(adopt(&mut pairs, Some(&classes())), expected, "{masks:?}");
+            let found = adopt(&mut pairs, Some(&classes())) == Found::All;
+            assert_eq!(found, expected, "{masks:?}");
             let mapped = pairs.iter().all(|pair| pair.values.class(255) == 1);
             assert_eq!(mapped, expected || masks.is_empty(), "{masks:?}");
         }
@@ -128,10 +149,20 @@ mod tests {
         ] {
             let mut pairs = pairs(directory.path(), &[[0, 255]]);
             let parsed = table.map(|text| ClassTable::parse(text).unwrap());
-            assert_eq!(adopt(&mut pairs, parsed.as_ref()), expected, "{table:?}");
+            let found = adopt(&mut pairs, parsed.as_ref()) == Found::All;
+            assert_eq!(found, expected, "{table:?}");
         }
         let mut pairs = pairs(directory.path(), &[[0, 255]]);
         pairs[0].values = MaskValues::new("other", |value| value);
-        assert!(!adopt(&mut pairs, None));
+        assert_eq!(adopt(&mut pairs, None), Found::Other);
+    }
+
+    /// One such mask made 255 ignored in all others, and nothing said so.
+    #[test]
+    fn the_one_mask_that_differs_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut pairs = pairs(directory.path(), &[[0, 255], [0, 255], [0, 1], [255, 0]]);
+        let found = adopt(&mut pairs, None);
+        assert_eq!(found, Found::AllBut(pairs[2].mask.clone()));
     }
 }

@@ -51,6 +51,12 @@ pub(super) trait Layout: Sync {
     fn classes(&self, _root: &Path) -> Result<Option<ClassTable>> {
         Ok(None)
     }
+
+    /// Returns a note if the classes are those of the data set that the layout is named after only
+    /// because nothing in the directory lists others.
+    fn assumption(&self, _root: &Path) -> Option<String> {
+        None
+    }
 }
 
 /// Directory layout of a data set.
@@ -121,6 +127,11 @@ impl DatasetLayout {
         self.0.matched(root, split)
     }
 
+    /// Returns a note if the classes are the standard ones because nothing lists others.
+    pub(super) fn assumption(self, root: &Path) -> Option<String> {
+        self.0.assumption(root).filter(|_| !root.join("classes.txt").exists())
+    }
+
     /// Returns the classes: those of `classes.txt`, or else the standard ones.
     pub(super) fn classes(self, root: &Path) -> Result<Option<ClassTable>> {
         let file = root.join("classes.txt");
@@ -150,7 +161,7 @@ pub(crate) fn is_split_named(split: &str, name: &str) -> bool {
         "val" => &["validation", "valid"],
         _ => &[],
     };
-    split == name || others.contains(&split)
+    others.iter().chain([&name]).any(|other| split.eq_ignore_ascii_case(other))
 }
 
 fn choose_split(root: &Path, requested: Option<&str>, splits: Vec<String>) -> Result<String> {

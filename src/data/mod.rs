@@ -41,6 +41,7 @@ pub use plain::list_directories;
 
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Image, LabelMap, decode};
+use crate::text;
 use pairing::Matched;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -200,16 +201,29 @@ impl Listing {
         let split = self.split.as_deref().unwrap_or_default();
         Err(error!(Data, "the masks of {other} have only 0 and 255, those of {split} other values")
             .file(&self.root)
-            .advice("write 1 for the foreground in all of them; if 255 marks pixels to ignore, add the line `255 ignore` to classes.txt"))
+            .advice("write 1 for the foreground in all of them; if 255 marks pixels to ignore, list both classes and the line `255 ignore` in classes.txt"))
     }
 
     /// Sets what the values of the masks mean, if they tell. `table` overrides the classes.
     fn with_meaning(mut self, table: Option<&ClassTable>) -> Self {
-        let table = table.or(self.classes.as_ref());
-        if binary::adopt(&mut self.pairs, table) {
-            let note = "the masks have only 0 and 255: 255 is read as class 1, the foreground";
-            self.notes.push(note.to_owned());
-            self.classes.get_or_insert_with(binary::classes);
+        let assumption = self.layout.assumption(&self.root).filter(|_| table.is_none());
+        let own = self.classes.as_ref().filter(|_| assumption.is_none());
+        match binary::adopt(&mut self.pairs, table.or(own)) {
+            binary::Found::All => {
+                let note = "the masks have only 0 and 255: 255 is read as class 1, the foreground";
+                self.notes.push(note.to_owned());
+                if table.is_none() && own.is_none() {
+                    self.classes = Some(binary::classes());
+                }
+            }
+            binary::Found::AllBut(odd) => {
+                self.notes.push(format!(
+                    "masks have only 0 and 255, but not {}: 255 is ignored in all of them",
+                    text::path(&odd)
+                ));
+                self.notes.extend(assumption);
+            }
+            binary::Found::Other => self.notes.extend(assumption),
         }
         self
     }

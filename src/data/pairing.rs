@@ -63,6 +63,18 @@ pub struct Mismatch {
     pub partner: PathBuf,
 }
 
+impl Mismatch {
+    /// Returns the file that would be the mask of an image, were it a PNG.
+    fn mask_of_another_format(&self) -> Option<PathBuf> {
+        let is_listed = self.file.extension().is_some_and(|e| e == "txt");
+        let extensions = IMAGES.iter().filter(|extension| !MASKS.contains(extension));
+        extensions
+            .filter(|_| self.kind == MismatchKind::NoMask && !is_listed)
+            .map(|extension| self.partner.join(format!("{}.{extension}", self.name)))
+            .find(|path| path.is_file() && *path != self.file)
+    }
+}
+
 /// The files of a split: pairs, and files without a partner.
 #[derive(Debug, Default)]
 pub(super) struct Matched {
@@ -95,6 +107,12 @@ impl Matched {
             (_, false) => ("mask", "without an image of the same name"),
             (_, true) => ("listed name", "without an image"),
         };
+        if let Some(other) = first.mask_of_another_format() {
+            let other = crate::text::path(&other).to_string();
+            return Err(error!(Data, "masks are PNG files, but this is none: {other}")
+                .file(&first.partner)
+                .advice("save the masks as PNG, without lossy compression"));
+        }
         let count = same_kind.len();
         let plural = if count == 1 { "" } else { "s" };
         let more = if count > MAX_NAMES { ", ..." } else { "" };
@@ -133,9 +151,16 @@ impl Directories {
     /// Lists the files of a directory with both: masks have the names of their images with a suffix
     /// such as `_mask`. Returns an error if it cannot be listed.
     pub(super) fn in_one(directory: &Path) -> Result<Self> {
-        let (masks, images) = files(directory)?
-            .into_iter()
-            .partition::<Vec<_>, _>(|path| name_of(path, MASKS).and_then(bare_name).is_some());
+        let files = files(directory)?;
+        let names: HashSet<&str> = files.iter().filter_map(|path| name_of(path, IMAGES)).collect();
+        let has_mask =
+            |name: &str| SUFFIXES.iter().any(|end| names.contains(format!("{name}{end}").as_str()));
+        // An image whose own name ends like a mask's has a mask with one more suffix.
+        let is_mask = |path: &&PathBuf| {
+            name_of(path, MASKS).is_some_and(|name| bare_name(name).is_some() && !has_mask(name))
+        };
+        let (masks, images): (Vec<_>, Vec<_>) = files.iter().partition(is_mask);
+        let [masks, images] = [masks, images].map(|v| v.into_iter().cloned().collect::<Vec<_>>());
         let mut mismatches = Vec::new();
         let images = by_name(&images, IMAGES, &mut mismatches)?;
         let masks = without_suffixes(by_name(&masks, MASKS, &mut mismatches)?, &images);

@@ -265,6 +265,10 @@ mod tests {
                 vec![("images/a.png", ""), ("images/a.jpg", ""), ("masks/a.png", "")],
                 "have the same name",
             ),
+            (
+                vec![("images/a.jpg", ""), ("masks/a.jpg", "")],
+                "masks are PNG files, but this is none",
+            ),
             (vec![("images/a.txt", ""), ("masks/a.png", "")], "contains no images"),
             (
                 vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "../a\n")],

@@ -6,7 +6,7 @@ use super::layout::Layout;
 use super::pairing::{Directories, Matched, files};
 use crate::error::{Result, error};
 use crate::files::{BYTE_ORDER_MARK, read_text};
-use crate::image::{ClassTable, voc_color};
+use crate::image::{ClassTable, IgnoredLabel, voc_color};
 use crate::models::BACKGROUND;
 use crate::text::excerpt;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,13 @@ impl Layout for Voc {
         }
         Ok(Some(ClassTable::voc()))
     }
+
+    fn assumption(&self, root: &Path) -> Option<String> {
+        let listed = ["labelmap.txt", "class_names.txt"].iter().any(|n| root.join(n).is_file());
+        (!listed).then(|| {
+            "the classes are PASCAL VOC's 21, since no classes.txt lists others".to_owned()
+        })
+    }
 }
 
 /// Parses CVAT's list: lines `NAME:R,G,B:PARTS:ACTIONS`, whose order is that of the classes.
@@ -95,14 +102,20 @@ fn label_map(text: &str) -> Result<ClassTable> {
     ClassTable::new(names, colors).map_err(|_| error!(Data, "no classes listed"))
 }
 
+/// The name that labelme gives to what it writes as 255.
+const IGNORE: &str = "__ignore__";
+
 /// Parses labelme's list: names, of which `__ignore__` has the value 255 in masks, and
 /// `_background_` is the background.
 fn class_names(text: &str) -> Result<ClassTable> {
-    let names = lines_of(text).map(|(_, line)| line).filter(|name| *name != "__ignore__");
+    let ignores = lines_of(text).any(|(_, line)| line == IGNORE);
+    let names = lines_of(text).map(|(_, line)| line).filter(|name| *name != IGNORE);
     let name = |name: &str| if name == "_background_" { BACKGROUND } else { name }.to_owned();
     let names: Vec<String> = names.map(name).collect();
     let colors = (0..names.len()).map(voc_color).collect();
-    ClassTable::new(names, colors).map_err(|_| error!(Data, "no classes listed"))
+    let table = ClassTable::new(names, colors).map_err(|_| error!(Data, "no classes listed"))?;
+    let ignored = IgnoredLabel { label: 255, name: "ignore".to_owned(), color: voc_color(255) };
+    Ok(ClassTable { ignored: ignores.then_some(ignored).into_iter().collect(), ..table })
 }
 
 /// Returns the lines that are neither empty nor comments, with their indices.

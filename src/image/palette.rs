@@ -159,8 +159,7 @@ impl ClassTable {
 
     /// Parses lines of number, name and color, such as `7 car 128 128 128`. Names may contain
     /// spaces. A line without a color (`7 car`) has that of PASCAL VOC; its name must not end in a
-    /// number. If no line begins or ends with a number, the lines are names alone, in the order of
-    /// their numbers.
+    /// number. Lines can be names alone, in the order of their numbers, and then ignored labels.
     /// Empty lines, lines that begin with `#` and a leading byte-order mark are skipped.
     ///
     /// Numbers count up from 0 without gaps. Lines named "ignore", "ignored", "unlabeled",
@@ -176,10 +175,13 @@ impl ClassTable {
         let lines = text.trim_start_matches(BYTE_ORDER_MARK).lines().map(str::trim).enumerate();
         let lines: Vec<(usize, &str)> =
             lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect();
-        let names_alone = lines.iter().all(|(_, line)| is_name_alone(line));
+        let alone = |(_, line): &(usize, &str)| is_name_alone(line) || is_ignored_label(line);
+        let names_alone = lines.iter().all(alone) && lines.iter().any(|(_, l)| is_name_alone(l));
         for (number, (index, line)) in lines.into_iter().enumerate() {
             let found = match u16::try_from(number) {
-                Ok(label) if names_alone => Some((label, line.to_owned(), voc_color(number))),
+                Ok(label) if names_alone && is_name_alone(line) => {
+                    Some((label, line.to_owned(), voc_color(number)))
+                }
                 _ => parse_line(line),
             };
             let (label, name, color) = found
@@ -191,9 +193,7 @@ impl ClassTable {
                     )
                 })
                 .map_err(|e| e.at(format!("line {}", index + 1)))?;
-            if IGNORED_NAMES.contains(&name.to_ascii_lowercase().as_str())
-                && usize::from(label) >= names.len()
-            {
+            if is_ignored_name(&name) && usize::from(label) >= names.len() {
                 ignored.push(IgnoredLabel { label, name: class_name(&name), color });
             } else if usize::from(label) == names.len() && ignored.is_empty() {
                 names.push(name);
@@ -219,22 +219,46 @@ impl ClassTable {
     }
 }
 
+/// Whether a line can be a name without number and color: it has no characters of lists in other
+/// forms, and neither begins with a digit nor ends in a number.
 fn is_name_alone(line: &str) -> bool {
-    let is_number = |word: &str| word.parse::<f64>().is_ok();
-    let mut words = line.split_whitespace();
-    !words.next().is_some_and(is_number) && !words.next_back().is_some_and(is_number)
+    let ends_in_number = line.split_whitespace().next_back().is_some_and(is_number);
+    let begins_with_digit = line.starts_with(|c: char| c.is_ascii_digit());
+    !begins_with_digit && !ends_in_number && !line.contains([',', ';', ':', '#', '"', '[', '{'])
+}
+
+/// Whether a line declares an ignored label: `255 ignore`.
+fn is_ignored_label(line: &str) -> bool {
+    parse_line(line).is_some_and(|(_, name, _)| is_ignored_name(&name))
+}
+
+fn is_ignored_name(name: &str) -> bool {
+    IGNORED_NAMES.contains(&name.to_ascii_lowercase().as_str())
+}
+
+fn is_number(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+        && word.parse::<f64>().is_ok()
 }
 
 fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (number, rest) = words.split_first()?;
     let number: u16 = number.parse().ok()?;
+    // What belongs to a color in another form, or to a comment, is no name.
+    if rest
+        .iter()
+        .any(|word| word.starts_with('#') || word.split(',').any(is_number) && word.contains(','))
+    {
+        return None;
+    }
     // A number at the end belongs to a color, perhaps one that lacks another number.
-    if rest.last()?.parse::<f64>().is_err() {
+    if !is_number(rest.last()?) {
         return Some((number, rest.join(" "), voc_color(number.into())));
     }
     let (name, color) = rest.split_at_checked(rest.len().checked_sub(3)?)?;
-    if name.is_empty() {
+    // Four numbers are a color with opacity.
+    if name.last().is_none_or(|word| is_number(word)) {
         return None;
     }
     let color: Vec<u8> = color.iter().map(|v| v.parse::<u8>().ok()).collect::<Option<_>>()?;
@@ -337,8 +361,21 @@ mod tests {
         let table = ClassTable::parse("# of mine\nbackground\ntraffic light\n\nvoid\n").unwrap();
         assert_eq!(table.names, ["background", "traffic light"]);
         assert_eq!((table.colors[1], table.ignored_values()), (voc_color(1), vec![2]));
-        let mixed = ClassTable::parse("background\n1 car\n").unwrap_err().to_string();
-        assert!(mixed.contains("line 1: expected `NUMBER NAME"), "{mixed}");
+        let table = ClassTable::parse("background\ncrack\n255 ignore\n").unwrap();
+        assert_eq!((table.len(), table.ignored_values()), (2, vec![255]));
+        for text in [
+            "background\n1 car\n",
+            "1: car\n0: sky\n",
+            "1) car\n",
+            "[\"a\", \"b\"]\n",
+            "name,r,g,b\n",
+        ] {
+            let error = ClassTable::parse(text).unwrap_err().to_string();
+            assert!(error.contains("line 1: expected `NUMBER NAME"), "{text}: {error}");
+        }
+        for line in ["0 a 0 0 0 255", "0 sky 128,128,128", "0 sky #808080", "0 sky 1 2 3 # blue"] {
+            assert!(ClassTable::parse(line).unwrap_err().to_string().contains("line 1"), "{line}");
+        }
     }
 
     #[test]

@@ -74,7 +74,8 @@ impl TrainingData {
             validation.pairs.len(),
             if hold_out { "held out".to_owned() } else { format!("split {}", settings.val_split) }
         );
-        let notes = training.notes;
+        let mut notes = [training.notes, validation.notes].concat();
+        notes.dedup();
         let (training, validation) = (training.pairs, validation.pairs);
         Ok(Self { training, validation, table, notes, summary })
     }

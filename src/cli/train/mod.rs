@@ -194,15 +194,15 @@ fn start(
     let init = args.initial_weights()?;
     let (from, how) = (origin.clone(), recipe.clone());
     let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
+    args.say(&format!("device: {device}"));
+    args.say(&sets.to_string());
+    args.say_all(sets.notes.iter().map(|note| format!("note: {note}")));
     if !args.no_check {
         let (checked, ignore) = (sets.clone(), recipe.loss.ignore);
         context.wait_for(move || check(&checked, ignore)).map_err(|e| e.file(data))?;
     }
     args.settings.apply_epochs(&mut recipe, sets.training.len());
     let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
-    args.say(&format!("device: {device}"));
-    args.say(&sets.to_string());
-    args.say_all(sets.notes.iter().map(|note| format!("note: {note}")));
     args.say(&about::network(&initial, args.init.as_deref()));
     args.say_all(about::separable(&mut recipe.network, &initial.config));
     let notes = recipe.adjust_ignore_label(sets.table.len());

@@ -21,11 +21,15 @@ const NAMED: usize = 3;
 /// in which nothing counts is one only if all are so.
 pub fn check_before_training(split: &str, pairs: &[Pair], table: &ClassTable) -> Result<()> {
     let sample = sample(pairs);
-    let findings: Vec<Finding> =
-        sample.par_iter().flat_map_iter(|pair| faults(pair, table)).collect();
+    let checked: Vec<Checked> = sample.par_iter().map(|pair| check(pair, table)).collect();
     let mut by_problem = BTreeMap::<Problem, Vec<&Finding>>::new();
-    for finding in &findings {
+    for finding in checked.iter().flat_map(|pair| &pair.faults) {
         by_problem.entry(finding.problem).or_default().push(finding);
+    }
+    // Void alone is usual where other masks have classes.
+    let zero_and_255 = by_problem.get(&Problem::ZeroAnd255).map_or(0, Vec::len);
+    if zero_and_255 <= checked.iter().filter(|pair| pair.has_foreground).count() {
+        by_problem.remove(&Problem::ZeroAnd255);
     }
     if by_problem.get(&Problem::AllIgnored).is_some_and(|all| all.len() < sample.len()) {
         by_problem.remove(&Problem::AllIgnored);
@@ -43,24 +47,39 @@ pub(super) fn sample(pairs: &[Pair]) -> Vec<&Pair> {
     pairs.iter().step_by(pairs.len().div_ceil(SAMPLE).max(1)).collect()
 }
 
-/// Returns the faults of a pair.
-fn faults(pair: &Pair, table: &ClassTable) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mask = mask::check(pair, Some(table), &mut findings);
-    match (dimensions(&pair.image), mask) {
+/// What was found in a pair.
+struct Checked {
+    faults: Vec<Finding>,
+    /// Whether the mask has a class besides the first.
+    has_foreground: bool,
+}
+
+fn check(pair: &Pair, table: &ClassTable) -> Checked {
+    let mut faults = Vec::new();
+    let mask = mask::check(pair, Some(table), &mut faults);
+    let counts = mask.as_ref().map(|mask| &mask.counts);
+    let labels: Vec<u16> = counts.map_or_else(Vec::new, |counts| counts.keys().copied().collect());
+    if labels == [0, 255] && table.len() == 2 && !table.ignored_values().contains(&255) {
+        faults.push(Finding::fault(Problem::ZeroAnd255, &pair.mask, ""));
+    }
+    match (dimensions(&pair.image), &mask) {
         (Err(e), _) => {
             let detail = mask::cause_of(&e, &pair.image);
-            findings.push(Finding::fault(Problem::Unreadable, &pair.image, detail));
+            faults.push(Finding::fault(Problem::Unreadable, &pair.image, detail));
         }
         // The header does not tell whether the image is rotated when it is read.
         (Ok(size), Some(mask)) if ![size, size.transposed()].contains(&mask.size) => {
             let detail = format!("{} pixels, but the image has {size}", mask.size);
-            findings.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
+            faults.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
         }
         _ => {}
     }
-    findings.retain(|finding| finding.severity == Severity::Fault);
-    findings
+    faults.retain(|finding| finding.severity == Severity::Fault);
+    // Image and mask can have the same one.
+    faults.sort_by_key(|finding| finding.problem);
+    faults.dedup_by_key(|finding| finding.problem);
+    let has_foreground = labels.iter().any(|&l| l > 0 && usize::from(l) < table.len());
+    Checked { faults, has_foreground }
 }
 
 fn refusal(split: &str, problem: Problem, findings: &[&Finding], checked: usize) -> Error {
@@ -137,6 +156,24 @@ mod tests {
         }
         let many = refused(&[(8, [0, 1, 7, 9]); 5]);
         assert!(many.contains("and 2 more"), "{many}");
+    }
+
+    /// One mask of 0 and 1 among those of 0 and 255 made all of these background.
+    #[test]
+    fn masks_of_0_and_255_are_refused_where_most_are_so_and_two_classes_are_declared() {
+        let directory = tempfile::tempdir().unwrap();
+        let (binary, other) = ((8, [0, 255, 0, 0]), (8, [0, 1, 0, 0]));
+        for (masks, table, refused) in [
+            (&[binary, binary, other][..], "0 a\n1 b\n", true),
+            (&[binary, other, other], "0 a\n1 b\n", false),
+            (&[binary, binary, other], "0 a\n1 b\n255 ignore\n", false),
+            (&[binary, binary, other], "0 a\n1 b\n2 c\n", false),
+        ] {
+            let pairs = pairs(directory.path(), masks);
+            let table = ClassTable::parse(table).unwrap();
+            let checked = check_before_training("training", &pairs, &table);
+            assert_eq!(checked.is_err(), refused, "{masks:?}: {checked:?}");
+        }
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Problem {
                 "255 is ignored: use 1 for the foreground, or list two classes and no ignored 255"
             }
             Problem::ForegroundIs255 => {
-                "255 is read as class 1: if it marks pixels to ignore, add the line `255 ignore` to classes.txt"
+                "255 is read as class 1: if it marks pixels to ignore, list both classes and the line `255 ignore` in classes.txt"
             }
             Problem::AllIgnored => "remove them: they take time without contributing to the loss",
             Problem::EmptyClass => {

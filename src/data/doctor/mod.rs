@@ -176,7 +176,7 @@ impl Doctor {
             .filter_map(|pair| pair.counts.as_ref())
             .flat_map(|counts| counts.keys().copied())
             .collect();
-        if labels == BTreeSet::from([0, 255]) {
+        if labels == BTreeSet::from([0, 255]) || self.mixes_255(checked) {
             findings.push(Finding::fault(Problem::ZeroAnd255, &self.root, ""));
         }
         for split in self.splits.iter().filter(|split| split.is_binary()) {
@@ -204,6 +204,18 @@ impl Doctor {
                 findings.push(finding(Problem::EmptyClass, &self.root, detail).in_split(name));
             }
         }
+    }
+
+    /// Whether most masks of two classes have only 0 and 255, and some have class 1: then 255 is
+    /// ignored in all.
+    fn mixes_255(&self, checked: &[Vec<CheckedPair>]) -> bool {
+        let two = |t: &ClassTable| t.len() == 2 && !t.ignored_values().contains(&255);
+        if !self.table.as_ref().is_some_and(two) {
+            return false;
+        }
+        let counts = || checked.iter().flatten().filter_map(|pair| pair.counts.as_ref());
+        let zero_and_255 = counts().filter(|labels| labels.keys().eq(&[0, 255])).count();
+        zero_and_255 > counts().filter(|labels| labels.contains_key(&1)).count()
     }
 
     /// Finds images whose files have the same contents.
@@ -253,7 +265,7 @@ fn default_splits(splits: Vec<String>) -> Vec<Option<String>> {
     let exists = |name: &str| splits.iter().any(|split| split == name);
     let training =
         ["trainaug", "train", "training", "trainval"].into_iter().find(|name| exists(name));
-    let evaluation = ["val", "validation", "test"].into_iter().filter(|name| exists(name));
+    let evaluation = ["val", "validation", "valid", "test"].into_iter().filter(|name| exists(name));
     let default: Vec<Option<String>> =
         training.into_iter().chain(evaluation).map(|name| Some(name.to_owned())).collect();
     if !default.is_empty() {
