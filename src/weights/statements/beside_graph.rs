@@ -33,9 +33,10 @@ impl BesideGraph {
             None => true,
         };
         if let Some(text) = &files.preprocessor {
-            let read = match is_used {
-                true => beside.preprocessor(text),
-                false => Err(format!("neither was {CONFIG}")),
+            let read = if is_used {
+                beside.preprocessor(text)
+            } else {
+                Err(format!("neither was {CONFIG}"))
             };
             beside.note(PREPROCESSOR, read);
         }
