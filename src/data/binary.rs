@@ -56,6 +56,7 @@ pub(super) fn adopt(pairs: &mut [Pair], table: Option<&ClassTable>) -> Found {
 
 /// Sets the meaning of the masks' values to that of another split, whose foreground is 255. Returns
 /// whether they have only 0 and 255.
+#[cfg(feature = "training")]
 pub(super) fn adopt_from_other_split(pairs: &mut [Pair], table: Option<&ClassTable>) -> bool {
     let fits = all_values(pairs, table).is_ok();
     if fits {
