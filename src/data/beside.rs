@@ -117,17 +117,8 @@ fn parse(text: &str) -> Result<ClassTable> {
 mod tests {
     use super::*;
     use crate::data::open;
+    use crate::data::test_files::tree;
     use std::fs;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        root
-    }
 
     #[test]
     fn masks_are_beside_their_images() {

@@ -108,17 +108,7 @@ impl Values {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-
-    fn pairs(directory: &Path, masks: &[[u8; 2]]) -> Vec<Pair> {
-        let write = |(i, mask): (usize, &[u8; 2])| {
-            let path = directory.join(format!("{i}.png"));
-            image::GrayImage::from_raw(2, 1, mask.to_vec()).unwrap().save(&path).unwrap();
-            let values = MaskValues::CLASSES;
-            Pair { name: i.to_string(), image: path.clone(), mask: path, values }
-        };
-        masks.iter().enumerate().map(write).collect()
-    }
+    use crate::data::test_files::pairs;
 
     #[test]
     fn a_foreground_of_255_is_class_1_where_no_mask_has_another_value() {

@@ -22,6 +22,8 @@ mod plain;
 mod rng;
 #[cfg(feature = "training")]
 mod sample_cache;
+#[cfg(test)]
+mod test_files;
 #[cfg(all(test, feature = "training"))]
 mod tests;
 mod unrecognized;

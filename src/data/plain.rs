@@ -158,17 +158,8 @@ impl Layout for Annotated {
 mod tests {
     use super::super::open;
     use super::*;
+    use crate::data::test_files::tree;
     use std::fs;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        root
-    }
 
     fn names(root: &Path, split: Option<&str>) -> Result<Vec<String>> {
         Ok(open(root, split)?.pairs.into_iter().map(|p| p.name).collect())

@@ -154,17 +154,8 @@ fn matched(root: &Path, split: Option<&str>) -> Result<Matched> {
 mod tests {
     use super::*;
     use crate::data::open;
+    use crate::data::test_files::tree;
     use std::fs;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        root
-    }
 
     #[test]
     fn cvats_export_has_its_own_classes_and_may_lack_lists() {

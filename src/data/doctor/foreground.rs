@@ -64,21 +64,7 @@ fn only_background(labels: &BTreeSet<u16>, table: &ClassTable) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-
-    fn pairs(directory: &Path, masks: &[[u8; 2]]) -> Vec<Pair> {
-        let write = |(i, mask): (usize, &[u8; 2])| {
-            let path = directory.join(format!("{i}.png"));
-            image::GrayImage::from_raw(2, 1, mask.to_vec()).unwrap().save(&path).unwrap();
-            Pair {
-                name: i.to_string(),
-                image: path.clone(),
-                mask: path,
-                values: MaskValues::CLASSES,
-            }
-        };
-        masks.iter().enumerate().map(write).collect()
-    }
+    use crate::data::test_files::pairs;
 
     #[test]
     fn masks_in_which_only_the_background_counts_are_refused_as_doctor_says_it() {

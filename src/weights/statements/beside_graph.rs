@@ -21,8 +21,8 @@ pub(crate) struct BesideGraph {
 }
 
 impl BesideGraph {
-    /// Reads what the files state about a graph with so many input channels, and so many outputs per
-    /// pixel.
+    /// Reads what the files state about a graph with these numbers of input channels, and of outputs
+    /// per pixel.
     pub fn read(files: &ConfigFiles, channels: usize, outputs: usize) -> Self {
         let mut beside = Self { notes: files.notes.clone(), ..Self::default() };
         let is_used = match &files.config {

@@ -77,7 +77,7 @@ pub(super) fn read(fields: Fields, inferred: &Config) -> Result<Stated, Problem>
     })
 }
 
-/// Returns the names of `id2label` for a classifier with so many outputs. None if they are the
+/// Returns the names of `id2label` for a classifier with `outputs` channels. None if they are the
 /// library's placeholders.
 pub(super) fn class_names(fields: Fields, outputs: usize) -> Result<Vec<String>, String> {
     let Some(labels) = fields.object("id2label")? else {
