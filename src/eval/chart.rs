@@ -56,7 +56,7 @@ impl<'a> Chart<'a> {
         let face = Face::of_height(if classes.len() > 30 { 13 } else { 15 }, false);
         let bold = Face::of_height(face.height(), true);
         let names: Vec<String> =
-            classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.advance())).collect();
+            classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.digit())).collect();
         let widest = names.iter().map(|name| bold.width(name)).max().unwrap_or(0);
         let margin = face.height() * 3 / 2;
         Self {

@@ -107,7 +107,7 @@ fn draw_axes(canvas: &mut Canvas, scale: &Scale, points: &[(f64, f64)]) {
         // Skip labels that would overlap the previous one.
         if start >= next_free {
             canvas.text(start, floor + 9, &text, face, TextDirection::Right, PALE_INK);
-            next_free = start + face.width(&text) + face.advance();
+            next_free = start + face.width(&text) + face.digit();
         }
     }
     let axis = "width of the band, pixels to each side";

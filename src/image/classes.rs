@@ -1,6 +1,7 @@
 //! Class tables of well-known data sets.
 
-use super::palette::{ClassTable, IgnoredLabel, voc_color};
+use super::colors::voc_color;
+use super::palette::{ClassTable, IgnoredLabel};
 
 /// Classes of PASCAL VOC 2012 (and torchvision's "COCO with VOC labels"), by number.
 const VOC: [&str; 21] = [

@@ -17,11 +17,15 @@ pub(crate) mod alloc;
 mod border;
 pub(crate) mod canvas;
 mod classes;
+mod colors;
 mod convert;
 mod decode;
+mod display;
+mod face;
 mod jpeg;
 mod labels;
 mod legend;
+mod mask_file;
 mod overlay;
 mod palette;
 mod pillow;
@@ -29,20 +33,20 @@ mod pixels;
 pub(crate) mod probe;
 mod resize;
 mod restore;
-
 mod save;
 mod sheet;
 
+pub(crate) use colors::voc_color;
 pub use decode::{BACKDROP, DecodeOptions, Image, decode, decode_bytes};
 pub(crate) use decode::{damaged, dimensions};
 pub use labels::LabelMap;
 pub(crate) use labels::append_labels;
 pub(crate) use legend::Tally;
 pub use legend::{LegendEntry, legend, legend_table};
+pub(crate) use mask_file::{MASK_EXTENSIONS, MaskFile, MaskPixels};
 #[cfg(test)]
 pub(crate) use overlay::foreground;
 pub use overlay::{Overlay, cut_out};
-pub(crate) use palette::voc_color;
 pub use palette::{ClassTable, IgnoredLabel};
 pub(crate) use pixels::{UPRIGHT_NOTE, mix};
 pub(crate) use resize::resample_window;

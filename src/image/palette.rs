@@ -1,6 +1,7 @@
-//! Class names and display colors: [`ClassTable`], its `classes.txt` format, and generated colors
-//! for classes without one.
+//! Class names and display colors: [`ClassTable`] and its `classes.txt` format.
 
+use super::colors::{distinct, voc_color};
+use super::display::display_colors;
 use crate::error::{Error, Result, error};
 use crate::files::{BYTE_ORDER_MARK, read_text_at_most};
 use crate::text::{class_name, excerpt};
@@ -87,17 +88,18 @@ impl ClassTable {
         Self { names, colors: (0..n).map(distinct).collect(), ignored: Vec::new() }
     }
 
-    /// Returns the same classes with bright, distinct colors. The background and
-    /// ignored labels keep their colors.
+    /// Returns the same classes with colors for overlays: the tables of data sets are meant for masks,
+    /// and some of their colors (VOC's cat, 64 0 0) are too dark.
     ///
-    /// The color tables of data sets are meant for masks; some colors (VOC's cat, 64 0 0) are too
-    /// dark for an overlay.
+    /// A class keeps its color if that is light, saturated and unlike those before. Others have the
+    /// color that their name suggests (sky, vegetation, water, person, ...) or one unlike all others,
+    /// also for people who cannot tell red from green. The background and ignored labels keep theirs.
     #[must_use]
     pub fn vivid(&self) -> Self {
-        let background = self.background();
-        let color =
-            |class| if background == Some(class) { self.colors[class] } else { distinct(class) };
-        Self { colors: (0..self.len()).map(color).collect(), ..self.clone() }
+        Self {
+            colors: display_colors(&self.names, &self.colors, self.background()),
+            ..self.clone()
+        }
     }
 
     /// Returns the number of classes, without ignored labels.
@@ -265,73 +267,10 @@ fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
     Some((number, name.join(" "), color.try_into().ok()?))
 }
 
-/// Returns the color of a label in the PASCAL VOC color map: the bits of the label are distributed,
-/// three at a time, to red, green and blue from the highest bit down (`VOClabelcolormap` of the VOC
-/// development kit). 0 is black, 255 is (224, 224, 192).
-pub fn voc_color(label: usize) -> [u8; 3] {
-    let mut color = [0u8; 3];
-    for (round, shift) in (0..8).rev().enumerate() {
-        for (channel, value) in color.iter_mut().enumerate() {
-            *value |= ((label >> (3 * round + channel) & 1) as u8) << shift;
-        }
-    }
-    color
-}
-
-/// Returns color `index` of an endless sequence of distinct colors. Hues advance by the golden
-/// angle in OKLCH, so that nearby indices have distant hues; lightness and chroma alternate.
-pub fn distinct(index: usize) -> [u8; 3] {
-    const GOLDEN_ANGLE: f64 = 137.507_764_050_037_85;
-    let hue = (25.0 + GOLDEN_ANGLE * index as f64).to_radians();
-    let lightness = [0.70, 0.82, 0.60, 0.76, 0.65][index % 5];
-    let chroma = [0.20, 0.14, 0.17][index % 3];
-    // Reduce chroma until the color is inside the sRGB gamut. Hue and lightness, which distinguish
-    // classes, are preserved.
-    (0..20)
-        .map(|step| oklch(lightness, chroma * (1.0 - f64::from(step) / 20.0), hue))
-        .find(|rgb| rgb.iter().all(|v| (-1e-9..=1.0 + 1e-9).contains(v)))
-        .unwrap_or([lightness; 3])
-        .map(|v| (encode(v) * 255.0).round() as u8)
-}
-
-/// Converts OKLCH to linear sRGB (Björn Ottosson, "A perceptual color space for image processing",
-/// 2020).
-fn oklch(lightness: f64, chroma: f64, hue: f64) -> [f64; 3] {
-    let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
-    let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
-    let m = (lightness - 0.105_561_345_8 * a - 0.063_854_172_8 * b).powi(3);
-    let s = (lightness - 0.089_484_177_5 * a - 1.291_485_548_0 * b).powi(3);
-    [
-        4.076_741_662_1 * l - 3.307_711_591_3 * m + 0.230_969_929_2 * s,
-        -1.268_438_004_6 * l + 2.609_757_401_1 * m - 0.341_319_396_5 * s,
-        -0.004_196_086_3 * l - 0.703_418_614_7 * m + 1.707_614_701_0 * s,
-    ]
-}
-
-/// The sRGB transfer function.
-fn encode(linear: f64) -> f64 {
-    let linear = linear.clamp(0.0, 1.0);
-    if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-
-    #[test]
-    fn the_voc_colors_are_the_development_kits() {
-        for (label, color) in [
-            (0, [0, 0, 0]),
-            (1, [128, 0, 0]),
-            (8, [64, 0, 0]),
-            (15, [192, 128, 128]),
-            (20, [0, 64, 128]),
-            (255, [224, 224, 192]),
-        ] {
-            assert_eq!(voc_color(label), color, "label {label}");
-        }
-    }
 
     #[test]
     fn class_files_are_read_with_their_ignored_labels() {
@@ -443,34 +382,5 @@ mod tests {
         let path = directory.path().join("classes.txt");
         std::fs::write(&path, marked).unwrap();
         assert_eq!(ClassTable::read(&path).unwrap(), expected);
-    }
-
-    #[test]
-    fn generic_colors_can_be_told_apart() {
-        let colors: Vec<_> = (0..40).map(distinct).collect();
-        let mut least = f64::MAX;
-        for (i, a) in colors.iter().enumerate() {
-            for b in &colors[..i] {
-                least = least.min(
-                    a.iter()
-                        .zip(b)
-                        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
-                        .sum::<f64>()
-                        .sqrt(),
-                );
-            }
-        }
-        assert!(least > 18.0, "two of the first forty colors are {least:.1} apart");
-        let first: Vec<_> =
-            (0..256).map(distinct).collect::<std::collections::HashSet<_>>().into_iter().collect();
-        assert!(first.len() > 250, "{} different colors of 256", first.len());
-        let (voc, vivid) = (ClassTable::voc(), ClassTable::voc().vivid());
-        assert_eq!(
-            (&vivid.names, vivid.color(0), vivid.color(255)),
-            (&voc.names, [0; 3], [224, 224, 192])
-        );
-        let bright =
-            |c: [u8; 3]| u32::from(c[0]) * 2 + u32::from(c[1]) * 5 + u32::from(c[2]) > 8 * 70;
-        assert!((1..21).all(|class| bright(vivid.color(class))) && !bright(voc.color(8)));
     }
 }

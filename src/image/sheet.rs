@@ -154,7 +154,7 @@ impl SideBySide {
         let gap = unit * 2 / 3;
         // Swatch, name, share.
         let widest =
-            shown.iter().map(|e| bold.width(&e.name)).max().unwrap_or(0).min(30 * bold.advance());
+            shown.iter().map(|e| bold.width(&e.name)).max().unwrap_or(0).min(30 * bold.digit());
         let cell = swatch(face) + gap + widest + gap + face.width("100.0 %");
         let inner = (2 * panel.width + gap).max(cell);
         let max_columns = (inner + 2 * unit) / (cell + 2 * unit);

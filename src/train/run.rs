@@ -185,7 +185,7 @@ impl Run {
             fields.retain(|name, _| !HARMLESS.contains(&name.as_str()));
         }
         ModelCard {
-            data: path(&self.origin.data),
+            data: self.origin.data.to_string(),
             images: self.progress.images,
             init: self.origin.init.as_deref().map(path),
             command: self.origin.command.clone(),
@@ -343,7 +343,7 @@ impl Run {
     fn report(&self) -> Result<()> {
         let data = ReportData {
             records: report::read(self.directory.path())?,
-            table: self.table.clone(),
+            table: self.table.vivid(),
             scores: self.scores.clone(),
             samples: self.samples.clone(),
         };
