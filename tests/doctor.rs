@@ -88,7 +88,8 @@ fn a_data_set_without_faults_has_no_findings_and_correct_statistics() {
     let root = data_set();
     assert_eq!(findings(root.path(), &[]), []);
     let sheet = root.path().join("sheet.png");
-    let run = doctor(root.path(), &["--out", sheet.to_str().unwrap(), "--images", "6"]).success();
+    let run =
+        doctor(root.path(), &["--out", sheet.to_str().unwrap(), "--sheet-images", "6"]).success();
     let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
     assert!(
         text.contains("train: 16 pairs, 96x72 pixels") && text.contains("val: 4 pairs"),

@@ -1,9 +1,11 @@
 //! `atrous doctor`: check a data set before training on it.
 
 use super::console::{print, print_json, progress};
+use super::data_args::PatternArgs;
 use super::format::{table, thousands};
 use super::outputs::OutputCheck;
 use super::registries::data_help;
+use crate::data::DataSource;
 use crate::data::doctor::{Doctor, Examination, Finding, Severity, SplitReport};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
@@ -27,8 +29,11 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    #[arg(required = true, num_args = 1..=2, value_name = "DIR", help = data_help())]
+    #[arg(required_unless_present = "images", num_args = 1..=2, value_name = "DIR", id = "data", help = data_help())]
     directories: Vec<PathBuf>,
+
+    #[command(flatten)]
+    patterns: PatternArgs,
 
     /// Split to check, such as train; may be repeated [default: train, val and test if present]
     #[arg(long = "split", value_name = "NAME", alias = "part")]
@@ -45,7 +50,7 @@ pub(super) struct Args {
 
     /// Number of images on the contact sheet, 1 to 400
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=400))]
-    images: u16,
+    sheet_images: u16,
 
     /// Lines printed per kind of finding; 0 prints all
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -57,20 +62,21 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// Returns the directory. `doctor data DIR`, the form of earlier versions, is still accepted.
-    fn directory(&self) -> Result<&Path> {
-        match &self.directories[..] {
-            [directory] => Ok(directory),
-            [command, directory] if command == Path::new("data") => Ok(directory),
+    /// Returns the data set. `doctor data DIR`, the form of earlier versions, is still accepted.
+    fn source(&self) -> Result<DataSource> {
+        match (&self.directories[..], self.patterns.source()) {
+            ([], Some(patterns)) => Ok(patterns),
+            ([directory], _) => Ok(directory.into()),
+            ([command, directory], _) if command == Path::new("data") => Ok(directory.into()),
             _ => Err(error!(Usage, "expected one directory")),
         }
     }
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let directory = args.directory()?;
+    let source = args.source()?;
     let classes = args.class_table.as_ref().map(ClassTable::read).transpose()?;
-    let doctor = Doctor::new(directory, &args.splits, classes)?;
+    let doctor = Doctor::new(source.clone(), &args.splits, classes)?;
     check_sheet(args, &doctor)?;
     let bar = progress(Some(doctor.pairs() as u64), "pairs", false);
     let examination = doctor.examine(|| bar.inc(1));
@@ -82,12 +88,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         print(&text(&examination, lines))?;
     }
     if let Some(output) = &args.output {
-        examination.sheet(usize::from(args.images))?.save(output)?;
+        examination.sheet(usize::from(args.sheet_images))?.save(output)?;
     }
     match examination.faults() {
         0 => Ok(()),
-        1 => Err(error!(Data, "1 fault was found").file(directory)),
-        n => Err(error!(Data, "{n} faults were found").file(directory)),
+        1 => Err(error!(Data, "1 fault was found").file(source.directory())),
+        n => Err(error!(Data, "{n} faults were found").file(source.directory())),
     }
 }
 
@@ -95,7 +101,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn check_sheet(args: &Args, doctor: &Doctor) -> Result<()> {
     let Some(output) = &args.output else { return Ok(()) };
     let mut outputs = OutputCheck::new("name another file for the sheet");
-    outputs.reads_lists(args.directory()?);
+    outputs.reads_lists(args.source()?.directory());
     doctor.files().for_each(|file| outputs.reads(file, "a file of the data set"));
     if let Some(path) = &args.class_table {
         outputs.reads(path, "the class table");

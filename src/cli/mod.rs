@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod console;
 mod convert;
+mod data_args;
 mod devices;
 mod docs;
 mod doctor;

@@ -2,6 +2,7 @@
 //! below.
 
 use super::pairing::Matched;
+use super::patterns::Patterns;
 use super::unrecognized::unrecognized;
 use super::{ade20k, beside, cityscapes, plain, voc};
 use crate::error::{Result, error};
@@ -59,14 +60,31 @@ pub(super) trait Layout: Sync {
     }
 }
 
-/// Directory layout of a data set.
-#[derive(Clone, Copy)]
-pub struct DatasetLayout(&'static dyn Layout);
+/// How a data set arranges its files: a layout of directories, or patterns.
+#[derive(Clone)]
+pub struct DatasetLayout(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Registered(&'static dyn Layout),
+    Patterns(Patterns),
+}
 
 impl DatasetLayout {
     /// Returns all layouts, in the order of detection.
     pub fn all() -> impl Iterator<Item = Self> {
-        LAYOUTS.iter().map(|&layout| Self(layout))
+        LAYOUTS.iter().map(|&layout| Self(Kind::Registered(layout)))
+    }
+
+    pub(super) fn of_patterns(patterns: Patterns) -> Self {
+        Self(Kind::Patterns(patterns))
+    }
+
+    fn layout(&self) -> &dyn Layout {
+        match &self.0 {
+            Kind::Registered(layout) => *layout,
+            Kind::Patterns(patterns) => patterns,
+        }
     }
 
     /// Detects the layout of a directory.
@@ -79,7 +97,7 @@ impl DatasetLayout {
             return Err(error!(Data, "is not a directory").file(root));
         }
         for layout in Self::all() {
-            if layout.0.detect(root)? {
+            if layout.layout().detect(root)? {
                 return Ok(layout);
             }
         }
@@ -88,33 +106,33 @@ impl DatasetLayout {
 
     /// Returns the titles of all layouts, separated by commas.
     pub fn titles() -> String {
-        Self::all().map(Self::title).collect::<Vec<_>>().join(", ")
+        Self::all().map(|layout| layout.title()).collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the name in reports, such as `voc`.
-    pub fn name(self) -> &'static str {
-        self.0.name()
+    pub fn name(&self) -> &'static str {
+        self.layout().name()
     }
 
     /// Returns the title of the data set that has this layout, or of the layout.
-    pub fn title(self) -> &'static str {
-        self.0.title()
+    pub fn title(&self) -> &'static str {
+        self.layout().title()
     }
 
     /// Returns the directories that identify the layout, for people.
-    pub fn directories(self) -> &'static str {
-        self.0.directories()
+    pub fn directories(&self) -> &'static str {
+        self.layout().directories()
     }
 
-    pub(super) fn splits(self, root: &Path) -> Result<Vec<String>> {
-        self.0.splits(root)
+    pub(super) fn splits(&self, root: &Path) -> Result<Vec<String>> {
+        self.layout().splits(root)
     }
 
     /// Returns the name of the split to list: `requested`, or the default. `None` if the data set
     /// has no splits.
-    pub(super) fn split(self, root: &Path, requested: Option<&str>) -> Result<Option<String>> {
+    pub(super) fn split(&self, root: &Path, requested: Option<&str>) -> Result<Option<String>> {
         let splits = self.splits(root)?;
-        match (self.0.undivided().filter(|_| splits.is_empty()), requested) {
+        match (self.layout().undivided().filter(|_| splits.is_empty()), requested) {
             (Some(_), None) => Ok(None),
             (Some(files), Some(split)) => {
                 Err(error!(Data, "no split `{split}`: {files} are not divided").file(root))
@@ -123,19 +141,19 @@ impl DatasetLayout {
         }
     }
 
-    pub(super) fn matched(self, root: &Path, split: Option<&str>) -> Result<Matched> {
-        self.0.matched(root, split)
+    pub(super) fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        self.layout().matched(root, split)
     }
 
     /// Returns a note if the classes are the standard ones because nothing lists others.
-    pub(super) fn assumption(self, root: &Path) -> Option<String> {
-        self.0.assumption(root).filter(|_| !root.join("classes.txt").exists())
+    pub(super) fn assumption(&self, root: &Path) -> Option<String> {
+        self.layout().assumption(root).filter(|_| !root.join("classes.txt").exists())
     }
 
     /// Returns the classes: those of `classes.txt`, or else the standard ones.
-    pub(super) fn classes(self, root: &Path) -> Result<Option<ClassTable>> {
+    pub(super) fn classes(&self, root: &Path) -> Result<Option<ClassTable>> {
         let file = root.join("classes.txt");
-        if file.exists() { ClassTable::read(file).map(Some) } else { self.0.classes(root) }
+        if file.exists() { ClassTable::read(file).map(Some) } else { self.layout().classes(root) }
     }
 }
 

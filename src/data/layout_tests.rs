@@ -3,6 +3,7 @@
 use super::*;
 use crate::geometry::Size;
 use std::fs;
+use std::path::Path;
 
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
@@ -272,18 +273,18 @@ fn plain_directories_may_have_splits_as_directories_or_as_lists() {
         "masks/train/a.png",
         "masks/val/b.png",
     ]);
-    assert_eq!(splits(root.path()).unwrap(), ["train", "val"]);
+    assert_eq!(splits(&root.path().into()).unwrap(), ["train", "val"]);
     assert_eq!(listed_pairs(root.path(), None)[0].2, "masks/val/b.png");
     assert_eq!(listed_pairs(root.path(), Some("train"))[0].1, "images/train/a.jpg");
     let error = open(root.path(), Some("test")).unwrap_err().to_string();
     assert!(error.contains("no split `test`; available splits: train, val"), "{error}");
 
     let root = tree(&["images/a.jpg", "images/b.jpg", "masks/a.png", "masks/b.png"]);
-    assert_eq!(splits(root.path()).unwrap(), [""; 0]);
+    assert_eq!(splits(&root.path().into()).unwrap(), [""; 0]);
     put(root.path(), "train.txt", "b\n");
     put(root.path(), "val.txt", "a\n");
     assert_eq!(listed_pairs(root.path(), Some("train"))[0].1, "images/b.jpg");
-    assert_eq!(splits(root.path()).unwrap(), ["train", "val"]);
+    assert_eq!(splits(&root.path().into()).unwrap(), ["train", "val"]);
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn a_lenient_listing_returns_all_mismatches_and_the_remaining_pairs() {
         "masks/a.png",
         "masks/d.png",
     ]);
-    let (listing, mismatches) = open_lenient(root.path(), None, None).unwrap();
+    let (listing, mismatches) = open_lenient(&root.path().into(), None, None).unwrap();
     assert_eq!(listing.pairs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let kinds: Vec<_> = mismatches.iter().map(|m| (m.kind, m.name.as_str())).collect();
     use MismatchKind::*;

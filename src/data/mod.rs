@@ -17,11 +17,13 @@ mod layout_tests;
 #[cfg(feature = "training")]
 mod loader;
 mod pairing;
+mod patterns;
 mod plain;
 #[cfg(feature = "training")]
 mod rng;
 #[cfg(feature = "training")]
 mod sample_cache;
+mod source;
 #[cfg(test)]
 mod test_files;
 #[cfg(all(test, feature = "training"))]
@@ -39,14 +41,16 @@ pub(crate) use loader::MAX_WORKERS;
 #[cfg(feature = "training")]
 pub use loader::{Batch, Loader, LoaderOptions};
 pub(crate) use pairing::{Mismatch, MismatchKind};
+pub use patterns::Patterns;
 pub use plain::list_directories;
+pub use source::DataSource;
 
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Image, LabelMap, decode};
 use crate::text;
 use pairing::Matched;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// An image and its mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub struct Pair {
     pub name: String,
     /// Path of the image.
     pub image: PathBuf,
-    /// Path of the mask, a PNG.
+    /// Path of the mask: PNG, TIFF, BMP, GIF or `.npy`.
     pub mask: PathBuf,
     /// Meaning of the mask's values. RGB masks contain the colors of classes instead.
     pub values: MaskValues,
@@ -129,7 +133,7 @@ impl fmt::Debug for MaskValues {
 /// The contents of a data set's directory.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// Directory of the data set.
+    /// Directory of the data set, or the one that contains all that its patterns match.
     pub root: PathBuf,
     /// Its layout.
     pub layout: DatasetLayout,
@@ -144,7 +148,7 @@ pub struct Listing {
     pub notes: Vec<String>,
 }
 
-/// Opens a data set's directory, in any [`DatasetLayout`].
+/// Opens a data set: a directory in any [`DatasetLayout`], or [`Patterns`] of images and masks.
 ///
 /// `split` is the split to list ("train", "val"). `None` lists "val", or the only split if there is
 /// one. If there is no split of that name, "train" also matches "training" and "val" also matches
@@ -153,8 +157,8 @@ pub struct Listing {
 /// # Errors
 /// Returns an error if the layout is not recognized, there is no such split (the error lists those
 /// that exist), images have no masks, or a list cannot be read.
-pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
-    open_with_classes(root, split, None)
+pub fn open(source: impl Into<DataSource>, split: Option<&str>) -> Result<Listing> {
+    open_with_classes(&source.into(), split, None)
 }
 
 /// As [`open`], with classes that override those of the data set.
@@ -162,11 +166,11 @@ pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
 /// # Errors
 /// As for [`open`].
 pub(crate) fn open_with_classes(
-    root: impl AsRef<Path>,
+    source: &DataSource,
     split: Option<&str>,
     table: Option<&ClassTable>,
 ) -> Result<Listing> {
-    let (listing, matched) = find(root.as_ref(), split)?;
+    let (listing, matched) = find(source, split)?;
     Ok(Listing { pairs: matched.strict()?, ..listing }.with_meaning(table))
 }
 
@@ -176,11 +180,11 @@ pub(crate) fn open_with_classes(
 /// Returns an error if the layout is not recognized, there is no such split, or a list cannot be
 /// read.
 pub(crate) fn open_lenient(
-    root: impl AsRef<Path>,
+    source: &DataSource,
     split: Option<&str>,
     table: Option<&ClassTable>,
 ) -> Result<(Listing, Vec<Mismatch>)> {
-    let (listing, matched) = find(root.as_ref(), split)?;
+    let (listing, matched) = find(source, split)?;
     let listing = Listing { pairs: matched.pairs, ..listing };
     Ok((listing.with_meaning(table), matched.mismatches))
 }
@@ -235,12 +239,12 @@ impl Listing {
 ///
 /// # Errors
 /// Returns an error if the layout of the directory is not recognized.
-pub(crate) fn splits(root: impl AsRef<Path>) -> Result<Vec<String>> {
-    DatasetLayout::of(&root)?.splits(root.as_ref())
+pub(crate) fn splits(source: &DataSource) -> Result<Vec<String>> {
+    source.layout()?.splits(source.directory())
 }
 
-fn find(root: &Path, split: Option<&str>) -> Result<(Listing, Matched)> {
-    let layout = DatasetLayout::of(root)?;
+fn find(source: &DataSource, split: Option<&str>) -> Result<(Listing, Matched)> {
+    let (root, layout) = (source.directory(), source.layout()?);
     let split = layout.split(root, split)?;
     let matched = layout.matched(root, split.as_deref())?;
     let classes = layout.classes(root)?;

@@ -3,6 +3,7 @@
 use super::{MaskValues, Pair};
 use crate::error::{Error, Result, error};
 use crate::files::{read_text, refuse_special};
+use crate::image::MASK_EXTENSIONS as MASKS;
 use crate::text::excerpt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +13,6 @@ const IMAGES: &[&str] = &[
     "png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam",
     "qoi", "tga",
 ];
-const MASKS: &[&str] = &["png"];
 
 /// What tools append to an image's name for its mask.
 const SUFFIXES: &[&str] = &[
@@ -64,7 +64,7 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    /// Returns the file that would be the mask of an image, were it a PNG.
+    /// Returns the file that would be the mask of an image, were it in a format of masks.
     fn mask_of_another_format(&self) -> Option<PathBuf> {
         let is_listed = self.file.extension().is_some_and(|e| e == "txt");
         let extensions = IMAGES.iter().filter(|extension| !MASKS.contains(extension));
@@ -109,9 +109,12 @@ impl Matched {
         };
         if let Some(other) = first.mask_of_another_format() {
             let other = crate::text::path(&other).to_string();
-            return Err(error!(Data, "masks are PNG files, but this is none: {other}")
-                .file(&first.partner)
-                .advice("save the masks as PNG, without lossy compression"));
+            return Err(error!(
+                Data,
+                "masks are PNG, TIFF, BMP, GIF or .npy files, but this is none: {other}"
+            )
+            .file(&first.partner)
+            .advice("save the masks as PNG, without lossy compression"));
         }
         let count = same_kind.len();
         let plural = if count == 1 { "" } else { "s" };
@@ -270,7 +273,7 @@ fn bare_name(mask: &str) -> Option<&str> {
 }
 
 /// Names masks as their images, where these have the mask's name without a suffix.
-fn without_suffixes(
+pub(super) fn without_suffixes(
     masks: BTreeMap<String, PathBuf>,
     images: &BTreeMap<String, PathBuf>,
 ) -> BTreeMap<String, PathBuf> {

@@ -258,7 +258,7 @@ mod tests {
             ),
             (
                 vec![("images/a.jpg", ""), ("masks/a.jpg", "")],
-                "masks are PNG files, but this is none",
+                "masks are PNG, TIFF, BMP, GIF or .npy files, but this is none",
             ),
             (vec![("images/a.txt", ""), ("masks/a.png", "")], "contains no images"),
             (

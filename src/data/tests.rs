@@ -6,6 +6,7 @@ use super::*;
 use crate::geometry::Size;
 use crate::models::Preprocessing;
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Normalization that keeps bytes as they are; the padding is outside the range of bytes.

@@ -31,7 +31,7 @@ const MASKS: &[&str] = &[
 
 /// Returns the error about a directory of no known layout.
 pub(super) fn unrecognized(root: &Path) -> Error {
-    let known: Vec<&str> = DatasetLayout::all().map(DatasetLayout::directories).collect();
+    let known: Vec<&str> = DatasetLayout::all().map(|layout| layout.directories()).collect();
     let mut lines = vec![format!("found: {}", seen(root))];
     lines.extend(known.iter().map(|layout| format!("known: {layout}")));
     let advice = nearest(root).unwrap_or_else(|| {

@@ -11,9 +11,9 @@ use crate::models::BACKGROUND;
 use crate::text::excerpt;
 use std::path::{Path, PathBuf};
 
-/// Directories of the official masks, of those of SBD, which has more, and of labelme's where
-/// `SegmentationClass` has arrays.
-const MASKS: [&str; 3] = ["SegmentationClass", "SegmentationClassAug", "SegmentationClassPNG"];
+/// Directories of masks in order of preference: labelme's, of which those in `SegmentationClass` are
+/// arrays without a palette; the official ones; and SBD's, which has more.
+const MASKS: [&str; 3] = ["SegmentationClassPNG", "SegmentationClass", "SegmentationClassAug"];
 
 /// The layout of PASCAL VOC: `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`),
 /// `ImageSets/Segmentation/SPLIT.txt`; also as CVAT ("Segmentation mask 1.1") and labelme write it,

@@ -368,41 +368,79 @@ fn tiff_alpha(photometric: Option<usize>, samples: Option<usize>, extra: Option<
     }
 }
 
+/// The image file directories of a classic TIFF.
+struct Directories<'a> {
+    bytes: &'a [u8],
+    big_endian: bool,
+}
+
+impl<'a> Directories<'a> {
+    /// `None` for other files, such as a BigTIFF.
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let big_endian = bytes.starts_with(b"MM");
+        let this = Self { bytes, big_endian };
+        (this.short(2) == Some(42)).then_some(this)
+    }
+
+    fn short(&self, at: usize) -> Option<usize> {
+        let pair: [u8; 2] = self.bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        let read = if self.big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
+        Some(usize::from(read(pair)))
+    }
+
+    fn long(&self, at: usize) -> Option<usize> {
+        if self.big_endian { u32_be(self.bytes, at) } else { u32_le(self.bytes, at) }
+    }
+
+    /// Returns the position of the first directory.
+    fn first(&self) -> Option<usize> {
+        self.long(4).filter(|&at| at > 0)
+    }
+
+    /// Returns the position of the directory after the one at `at`.
+    fn next(&self, at: usize) -> Option<usize> {
+        let entries = self.short(at)?;
+        self.long(at + 2 + 12 * entries).filter(|&next| next > 0)
+    }
+
+    /// Returns the position of a tag's first 16-bit value in the directory at `at`.
+    fn position(&self, at: usize, tag: usize) -> Option<usize> {
+        let entries = self.short(at)?;
+        let mut entries = (0..entries).map(|i| at + 2 + 12 * i);
+        let entry = entries.find(|&entry| self.short(entry) == Some(tag))?;
+        // One or two 16-bit values are stored in the entry itself, more at the offset in the entry.
+        if self.long(entry + 4)? > 2 { self.long(entry + 8) } else { Some(entry + 8) }
+    }
+
+    fn value(&self, at: usize, tag: usize) -> Option<usize> {
+        self.short(self.position(at, tag)?)
+    }
+}
+
 /// Counts the pages of a classic TIFF and finds the meaning of the first page's last channel. A
 /// BigTIFF counts as one page.
 fn tiff(bytes: &[u8], probe: &mut Probe) {
-    let big_endian = bytes.starts_with(b"MM");
-    let short = |at: usize| {
-        let pair: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(usize::from(if big_endian {
-            u16::from_be_bytes(pair)
-        } else {
-            u16::from_le_bytes(pair)
-        }))
-    };
-    let long = |at: usize| if big_endian { u32_be(bytes, at) } else { u32_le(bytes, at) };
-    if short(2) != Some(42) {
-        return;
+    let Some(tiff) = Directories::of(bytes) else { return };
+    if let Some(first) = tiff.first() {
+        let value = |tag| tiff.value(first, tag);
+        probe.alpha =
+            tiff_alpha(value(PHOTOMETRIC), value(SAMPLES_PER_PIXEL), value(EXTRA_SAMPLES));
     }
-    let (mut next, mut pages) = (long(4), 0);
     // The bound stops circular chains.
-    while let (Some(at @ 1..), true) = (next, pages < 1000) {
-        let Some(entries) = short(at) else { break };
-        if pages == 0 {
-            let value = |tag: usize| {
-                let entry = (0..entries)
-                    .map(|i| at + 2 + 12 * i)
-                    .find(|&entry| short(entry) == Some(tag))?;
-                // One or two 16-bit values are stored in the entry itself, more at the offset in
-                // the entry.
-                let count = long(entry + 4)?;
-                if count > 2 { short(long(entry + 8)?) } else { short(entry + 8) }
-            };
-            probe.alpha =
-                tiff_alpha(value(PHOTOMETRIC), value(SAMPLES_PER_PIXEL), value(EXTRA_SAMPLES));
-        }
-        pages += 1;
-        next = long(at + 2 + 12 * entries);
-    }
-    probe.pages = pages.max(1);
+    let pages = std::iter::successors(tiff.first(), |&at| tiff.next(at)).take(1000);
+    probe.pages = pages.filter(|&at| tiff.short(at).is_some()).count().max(1);
+}
+
+/// Declares the indices of a palette TIFF gray values. Returns whether it has a palette.
+pub(crate) fn tiff_palette_as_gray(bytes: &mut [u8]) -> bool {
+    const PALETTE: usize = 3;
+    const BLACK_IS_ZERO: u16 = 1;
+    let found = Directories::of(bytes).and_then(|tiff| {
+        let at = tiff.position(tiff.first()?, PHOTOMETRIC)?;
+        (tiff.short(at)? == PALETTE).then_some((at, tiff.big_endian))
+    });
+    let Some((at, big_endian)) = found else { return false };
+    let value = if big_endian { BLACK_IS_ZERO.to_be_bytes() } else { BLACK_IS_ZERO.to_le_bytes() };
+    bytes[at..at + 2].copy_from_slice(&value);
+    true
 }

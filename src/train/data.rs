@@ -33,8 +33,8 @@ impl TrainingData {
     /// Returns an error if the directory is not a data set or lacks a requested split, or if
     /// neither the data nor `origin` defines the classes.
     pub fn open(origin: &Origin, recipe: &Recipe) -> Result<Self> {
-        let (root, settings, default) = (&origin.data, &recipe.data, DataRecipe::default());
-        let splits = data::splits(root)?;
+        let (source, settings, default) = (&origin.data, &recipe.data, DataRecipe::default());
+        let (root, splits) = (source.directory(), data::splits(source)?);
         // Only a default name may be missing; a name that the user chose must exist.
         let is_default = settings.split == default.split;
         let split = match &splits[..] {
@@ -46,13 +46,13 @@ impl TrainingData {
             _ => Some(settings.split.as_str()),
         };
         let table = origin.classes.as_ref();
-        let training = data::open_with_classes(root, split, table)?;
+        let training = data::open_with_classes(source, split, table)?;
         let hold_out = settings.val_split == default.val_split
             && !splits.iter().any(|split| is_split_named(split, &settings.val_split));
         let (training, validation) = if hold_out {
             training.hold_out(settings.val_fraction, recipe.seed.into())?
         } else {
-            (training, data::open_with_classes(root, Some(&settings.val_split), table)?)
+            (training, data::open_with_classes(source, Some(&settings.val_split), table)?)
         };
         let (training, validation) = same_meaning(training, validation)?;
         let table = origin.classes.clone().or_else(|| training.classes.clone());

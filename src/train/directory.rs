@@ -3,6 +3,7 @@
 //! that trains in it.
 
 use super::recipe::Recipe;
+use crate::data::DataSource;
 use crate::error::{Error, Result, error};
 use crate::files::{
     DirectoryLock, atomic_write, json_path, read_text_at_most, remove_stale_temporaries,
@@ -20,9 +21,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// Directory of the data set.
-    #[serde(with = "json_path")]
-    pub data: PathBuf,
+    /// The data set.
+    pub data: DataSource,
     /// Classes, if they override the data set's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassTable>,
@@ -378,8 +378,12 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let root = tempfile::tempdir().unwrap();
         let odd = PathBuf::from(OsString::from_vec(b"ds_\xff".to_vec()));
-        let origin =
-            Origin { data: odd.clone(), classes: None, command: String::new(), init: Some(odd) };
+        let origin = Origin {
+            data: odd.clone().into(),
+            classes: None,
+            command: String::new(),
+            init: Some(odd),
+        };
         let mut owned = RunDirectory::create(root.path().join("run")).unwrap();
         owned.write(&Recipe::default(), &origin).unwrap();
         assert_eq!(owned.read().unwrap(), (Recipe::default(), origin));

@@ -9,9 +9,9 @@ mod windows;
 use self::bands::Bands;
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, fixed_size, preset_size};
 use super::console::{print, print_json, progress, say};
+use super::data_args::DataArgs;
 use super::outputs::OutputCheck;
-use super::registries::data_help;
-use crate::data::{self, Pair};
+use crate::data::{self, DataSource, Pair};
 use crate::error::{Result, error};
 use crate::eval::{
     Confusion, PredictOptions, Predictor, SlidingWindow, TrimapAround, confusion_chart, evaluate,
@@ -46,8 +46,8 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    #[arg(long, value_name = "DIR", help = data_help())]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
 
     /// Split of the data set [default: val if there is one]
     #[arg(long, value_name = "NAME", alias = "part")]
@@ -161,6 +161,7 @@ impl Args {
 
 /// The images to score, and their classes.
 struct Subject {
+    source: DataSource,
     pairs: Vec<Pair>,
     split: Option<String>,
     table: ClassTable,
@@ -168,14 +169,14 @@ struct Subject {
 
 impl Subject {
     /// Describes which images are scored.
-    fn description(&self, args: &Args) -> String {
-        let (count, directory) = (text::count(self.pairs.len(), "image"), text::path(&args.data));
+    fn description(&self) -> String {
+        let (count, source) = (text::count(self.pairs.len(), "image"), &self.source);
         let all =
             if self.pairs.len() == 1 { "the only image".into() } else { format!("all {count}") };
         match &self.split {
             Some(split) => format!("data: the {count} of the split `{}`", printable(split)),
             None => format!(
-                "data: {all} of {directory}, which has no validation split: if the network was \
+                "data: {all} of {source}, which has no validation split: if the network was \
                  trained on them, none were held out"
             ),
         }
@@ -193,11 +194,11 @@ struct Outcome {
 }
 
 /// Refuses charts that would replace an input, or one another.
-fn check_outputs(args: &Args, pairs: &[Pair]) -> Result<()> {
+fn check_outputs(args: &Args, subject: &Subject) -> Result<()> {
     let mut outputs = OutputCheck::new("name another file for the chart");
     outputs.reads(args.model.weights(), "the weight file");
-    outputs.reads_lists(&args.data);
-    for pair in pairs {
+    outputs.reads_lists(subject.source.directory());
+    for pair in &subject.pairs {
         outputs.reads(&pair.image, "an image of the data set");
         outputs.reads(&pair.mask, "a mask of the data set");
     }
@@ -217,9 +218,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let model = args.model.open()?;
     let subject = subject(args, &model)?;
-    check_outputs(args, &subject.pairs)?;
+    check_outputs(args, &subject)?;
     if !args.quiet && !args.json {
-        say(&subject.description(args));
+        say(&subject.description());
     }
     if args.ablation {
         return ablation::run(args, model, &subject);
@@ -275,11 +276,12 @@ fn check_chart(path: &Path) -> Result<()> {
 fn subject(args: &Args, model: &Model) -> Result<Subject> {
     let own = model.class_table();
     let stated = args.class_table.as_ref().map(ClassTable::read).transpose()?;
-    let listing = data::open_with_classes(&args.data, args.split.as_deref(), stated.as_ref())?;
+    let source = args.data.source().ok_or_else(|| error!(Usage, "`--data` is required"))?;
+    let listing = data::open_with_classes(&source, args.split.as_deref(), stated.as_ref())?;
     listing.notes.iter().for_each(|note| say(&format!("note: {note}")));
     let (table, named_by) = match (&args.class_table, stated) {
-        (Some(path), Some(table)) => (table, path),
-        _ => (listing.classes.unwrap_or_else(|| own.clone()), &args.data),
+        (Some(path), Some(table)) => (table, path.as_path()),
+        _ => (listing.classes.unwrap_or_else(|| own.clone()), source.directory()),
     };
     if table.len() != own.len() {
         return Err(error!(
@@ -292,9 +294,9 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
         .advice("evaluate a network on the classes that it was trained on"));
     }
     if listing.pairs.is_empty() {
-        return Err(error!(Data, "contains no images with masks").file(&args.data));
+        return Err(error!(Data, "contains no images with masks").file(source.directory()));
     }
-    Ok(Subject { pairs: listing.pairs, split: listing.split, table })
+    Ok(Subject { pairs: listing.pairs, split: listing.split, table, source })
 }
 
 fn score(

@@ -2,6 +2,7 @@
 
 use super::super::format::{stride, table, thousands};
 use super::{Args, Outcome, Subject};
+use crate::data::DataSource;
 use crate::eval::{Band, PredictOptions, Scores, TrimapAround};
 use crate::files::json_path;
 use crate::ops::Threshold;
@@ -12,8 +13,7 @@ use std::path::Path;
 pub(super) struct Report<'a> {
     #[serde(serialize_with = "json_path::serialize")]
     weights: &'a Path,
-    #[serde(serialize_with = "json_path::serialize")]
-    data: &'a Path,
+    data: &'a DataSource,
     split: Option<&'a str>,
     images: usize,
     device: String,
@@ -51,7 +51,7 @@ impl<'a> Report<'a> {
     ) -> Self {
         Self {
             weights: args.model.weights(),
-            data: &args.data,
+            data: &subject.source,
             split: subject.split.as_deref(),
             images: subject.pairs.len(),
             device: segmenter.device().to_string(),

@@ -4,6 +4,7 @@ use super::super::console::{print, print_json};
 use super::super::format::table;
 use super::report::percent;
 use super::{Args, Subject};
+use crate::data::DataSource;
 use crate::error::{Result, error};
 use crate::eval::{Confusion, Scores, evaluate, ignored_labels};
 use crate::files::json_path;
@@ -18,8 +19,7 @@ use std::path::Path;
 struct Report<'a> {
     #[serde(serialize_with = "json_path::serialize")]
     weights: &'a Path,
-    #[serde(serialize_with = "json_path::serialize")]
-    data: &'a Path,
+    data: &'a DataSource,
     split: Option<&'a str>,
     images: usize,
     device: String,
@@ -126,7 +126,7 @@ fn report<'a>(
     let best = thresholds.iter().rev().max_by(|a, b| a.quality().total_cmp(&b.quality()));
     Report {
         weights: args.model.weights(),
-        data: &args.data,
+        data: &subject.source,
         split: subject.split.as_deref(),
         images: subject.pairs.len(),
         device: segmenter.device().to_string(),

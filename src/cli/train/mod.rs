@@ -8,9 +8,9 @@ mod settings;
 pub(in crate::cli) use memory::size;
 
 use super::console::{print, say};
+use super::data_args::DataArgs;
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
-use super::registries::data_help;
 use super::statements::ConventionArgs;
 use crate::data::MAX_WORKERS;
 use crate::data::doctor::{check_before_training, check_foreground};
@@ -46,9 +46,10 @@ produces the same bits as one that was never interrupted.";
 /// Train a network on images and masks
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("data", |data| data.required_unless_present_any(["resume", "print_recipe"])))]
 pub(in crate::cli) struct Args {
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "print_recipe"], help = data_help())]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
 
     /// Run directory, created if it does not exist
     #[arg(
@@ -61,7 +62,7 @@ pub(in crate::cli) struct Args {
     output: Option<PathBuf>,
 
     /// Resume the run in this directory with its original settings
-    #[arg(long, conflicts_with_all = ["data", "recipe", "init", "class_table", "classes"])]
+    #[arg(long, conflicts_with_all = ["data", "images", "recipe", "init", "class_table", "classes"])]
     resume: bool,
 
     /// TOML file with settings; options override it
@@ -184,9 +185,9 @@ fn start(
     context: RunContext,
 ) -> Result<Option<Run>> {
     let device = context.device;
-    let Some(data) = &args.data else { return Err(error!(Usage, "`--data` is required")) };
+    let data = args.data.source().ok_or_else(|| error!(Usage, "`--data` is required"))?;
     let origin = Origin {
-        data: absolute(data)?,
+        data: data.absolute()?,
         classes,
         command: context.command.to_owned(),
         init: args.init.clone(),
@@ -199,7 +200,7 @@ fn start(
     args.say_all(sets.notes.iter().map(|note| format!("note: {note}")));
     if !args.no_check {
         let (checked, ignore) = (sets.clone(), recipe.loss.ignore);
-        context.wait_for(move || check(&checked, ignore)).map_err(|e| e.file(data))?;
+        context.wait_for(move || check(&checked, ignore)).map_err(|e| e.file(data.directory()))?;
     }
     args.settings.apply_epochs(&mut recipe, sets.training.len());
     let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
@@ -318,7 +319,7 @@ fn check_outputs(args: &Args) -> Result<()> {
     for (path, what) in inputs {
         path.iter().for_each(|path| outputs.reads(path, what));
     }
-    args.data.iter().for_each(|data| outputs.reads_lists(data));
+    args.data.source().iter().for_each(|data| outputs.reads_lists(data.directory()));
     RunDirectory::FILES
         .iter()
         .try_for_each(|name| outputs.writes(&args.output().join(name), format!("the run's {name}")))
@@ -336,11 +337,6 @@ fn workers(text: &str) -> Result<usize, String> {
 
 fn classes(text: &str) -> Result<usize, String> {
     within(text, 1, Confusion::MAX_CLASSES)
-}
-
-/// Returns the absolute path: a run may be resumed from another directory.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| crate::error::Error::io(path, "is not a valid path", e))
 }
 
 fn table(args: &Args) -> Result<Option<ClassTable>> {

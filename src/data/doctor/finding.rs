@@ -101,7 +101,7 @@ impl Problem {
                 "check whether one of them was rotated or resized; resize masks with nearest-neighbor interpolation only"
             }
             Problem::NoMask => {
-                "add the mask, or remove the image; masks are PNG files with the image's name"
+                "add the mask, or remove the image; masks are PNG, TIFF, BMP, GIF or .npy files with the image's name"
             }
             Problem::NoImage => "remove the mask, or check the image's name for typos",
             Problem::SameName => {

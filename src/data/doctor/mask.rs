@@ -5,7 +5,7 @@ use crate::data::{MaskValues, Pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::open_regular;
 use crate::geometry::Size;
-use crate::image::{ClassTable, LabelMap, decode, voc_color};
+use crate::image::{ClassTable, LabelMap, MaskFile, MaskPixels, decode, voc_color};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufReader;
 use std::path::Path;
@@ -36,17 +36,18 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Option<Mask> {
     let file = &pair.mask;
-    let (map, by_color) = match LabelMap::read_by_value_or_color(file, table) {
-        Ok(contents) => contents,
+    let mask = match MaskFile::read(file, table) {
+        Ok(mask) => mask,
         Err(error) => {
             findings.push(unreadable_mask(file, table, &error));
             return None;
         }
     };
+    let (by_color, map) = (mask.is_by_color(), &mask.map);
     let values = count(map.labels.iter().copied());
     // Colors already name classes, whatever the values mean.
     let meaning = if by_color { MaskValues::CLASSES } else { pair.values };
-    let cause = common_cause(file, meaning, &map, &values, table);
+    let cause = common_cause(file, meaning, &mask, &values, table);
     let mut counts = BTreeMap::new();
     for (&value, &n) in &values {
         *counts.entry(meaning.class(value)).or_insert(0) += n;
@@ -82,14 +83,12 @@ fn is_valid(label: u16, table: Option<&ClassTable>) -> bool {
 fn common_cause(
     file: &Path,
     meaning: MaskValues,
-    map: &LabelMap,
+    mask: &MaskFile,
     values: &BTreeMap<u16, u64>,
     table: Option<&ClassTable>,
 ) -> Option<Finding> {
-    use png::ColorType::{Rgb, Rgba};
-    let header = Header::read(file).ok()?;
-    let share = intermediate_share(map);
-    if share > SMOOTH && !matches!(header.color, Rgb | Rgba) {
+    let share = intermediate_share(&mask.map);
+    if share > SMOOTH && !mask.is_by_color() {
         let detail = format!(
             "{:.0} % of the steps pass through intermediate values; {} values",
             100.0 * share,
@@ -102,7 +101,7 @@ fn common_cause(
         table.colors.iter().copied().chain(table.ignored.iter().map(|i| i.color)).collect();
     let invalid: Vec<u16> =
         values.keys().copied().filter(|&v| !is_valid(meaning.class(v), Some(table))).collect();
-    if header.color == png::ColorType::Grayscale && invalid.len() > 1 {
+    if mask.pixels == MaskPixels::Values && invalid.len() > 1 {
         // Gray as in Pillow and OpenCV, whose rounding differs by one.
         let gray = |[r, g, b]: [u8; 3]| {
             (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round()
@@ -117,7 +116,7 @@ fn common_cause(
             ));
         }
     }
-    if let Some(palette) = header.palette {
+    if let MaskPixels::Indices(palette) = &mask.pixels {
         let used: Vec<(u16, [u8; 3])> =
             values.keys().filter_map(|&v| Some((v, *palette.get(usize::from(v))?))).collect();
         let is_standard = used.iter().all(|&(v, color)| color == voc_color(v.into()));
@@ -145,15 +144,18 @@ fn unreadable_mask(file: &Path, table: Option<&ClassTable>, error: &Error) -> Fi
             format!("{format}; save it without alpha, with 8 bits per channel"),
         )
     };
-    match Header::read(file).map(|header| (header.color, header.depth)) {
+    match png_type(file) {
         Ok((Rgb | Rgba, png::BitDepth::Sixteen)) => {
             return unsupported("16-bit colors");
         }
-        Ok((Rgb | Rgba, _)) => {}
         Ok((GrayscaleAlpha, _)) => return unsupported("gray with transparency"),
-        _ => return unreadable(),
+        Ok((Rgb | Rgba, _)) | Err(_) => {}
+        Ok(_) => return unreadable(),
     }
     let Ok(image) = decode(file) else { return unreadable() };
+    if image.rgb.as_chunks().0.iter().all(|[r, g, b]| r == g && g == b) {
+        return unreadable();
+    }
     // The colors of transparent pixels depend on the background.
     if image.alpha.is_some() {
         return unsupported("colors with transparency");
@@ -187,27 +189,13 @@ pub(super) fn cause_of(error: &Error, file: &Path) -> String {
     error.to_string().replace(&format!("{}: ", crate::text::path(file)), "")
 }
 
-/// Header of a PNG file.
-struct Header {
-    color: png::ColorType,
-    depth: png::BitDepth,
-    palette: Option<Vec<[u8; 3]>>,
-}
-
-impl Header {
-    fn read(file: &Path) -> Result<Self> {
-        let damaged =
-            |e: png::DecodingError| Error::new(ErrorKind::Image, "not a readable PNG").source(e);
-        let mut decoder = png::Decoder::new(BufReader::new(open_regular(file, "a mask")?));
-        // Not needed, and both can inflate to a thousand times their size.
-        decoder.set_ignore_iccp_chunk(true);
-        decoder.set_ignore_text_chunk(true);
-        let reader = decoder.read_info().map_err(damaged)?;
-        let info = reader.info();
-        let palette =
-            info.palette.as_ref().map(|p| p.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect());
-        Ok(Header { color: info.color_type, depth: info.bit_depth, palette })
-    }
+/// Reads the type of a PNG file's pixels.
+fn png_type(file: &Path) -> Result<(png::ColorType, png::BitDepth)> {
+    let damaged =
+        |e: png::DecodingError| Error::new(ErrorKind::Image, "not a readable PNG").source(e);
+    let mut decoder = png::Decoder::new(BufReader::new(open_regular(file, "a mask")?));
+    let header = decoder.read_header_info().map_err(damaged)?;
+    Ok((header.color_type, header.bit_depth))
 }
 
 /// Fraction of steps with an intermediate value. A step is three pixels in a row or column, of

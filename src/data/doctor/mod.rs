@@ -14,7 +14,7 @@ pub use colors::unnamed_colors;
 pub use finding::{Finding, Problem, Severity};
 pub use foreground::check_foreground;
 
-use super::{Listing, Mismatch, MismatchKind, Pair, open_lenient, splits};
+use super::{DataSource, Listing, Mismatch, MismatchKind, Pair, open_lenient, splits};
 use crate::error::Result;
 use crate::files::{json_path, refuse_special};
 use crate::geometry::Size;
@@ -95,19 +95,24 @@ impl Doctor {
     /// Returns an error if the layout of the directory is not recognized, there is no such split,
     /// or a list cannot be read.
     pub fn new(
-        root: impl AsRef<Path>,
+        source: impl Into<DataSource>,
         requested: &[String],
         table: Option<ClassTable>,
     ) -> Result<Self> {
-        let root = root.as_ref();
+        let source = source.into();
         let names: Vec<Option<String>> = match requested {
-            [] => default_splits(splits(root)?),
+            [] => default_splits(splits(&source)?),
             names => names.iter().cloned().map(Some).collect(),
         };
-        let mut doctor =
-            Self { root: root.into(), splits: Vec::new(), mismatches: Vec::new(), table };
+        let mut doctor = Self {
+            root: source.directory().into(),
+            splits: Vec::new(),
+            mismatches: Vec::new(),
+            table,
+        };
         for name in names {
-            let (listing, mismatches) = open_lenient(root, name.as_deref(), doctor.table.as_ref())?;
+            let (listing, mismatches) =
+                open_lenient(&source, name.as_deref(), doctor.table.as_ref())?;
             doctor.mismatches.extend(mismatches.into_iter().map(|m| (listing.split.clone(), m)));
             doctor.splits.push(listing);
         }
