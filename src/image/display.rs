@@ -89,11 +89,20 @@ pub(super) fn display_colors(
         (fits && apart(own, taken) >= APART).then_some(own)
     });
     choose(&|class, taken| shade(named(&names[class])?, taken));
-    choose(&|_, taken| {
-        let candidates = CANDIDATES.iter().copied();
-        candidates.max_by(|a, b| apart(*a, taken).total_cmp(&apart(*b, taken)))
-    });
+    choose(&|_, taken| Some(unlike(taken)));
     colors
+}
+
+/// Returns the most saturated of the colors that are far from all others.
+fn unlike(taken: &[Display]) -> Display {
+    /// How near to the farthest color.
+    const NEARLY: f64 = 0.85;
+    let distances: Vec<(f64, Display)> =
+        CANDIDATES.iter().map(|&color| (apart(color, taken), color)).collect();
+    let farthest = distances.iter().map(|(distance, _)| *distance).fold(0.0, f64::max);
+    let far = distances.into_iter().filter(|(distance, _)| *distance >= NEARLY * farthest);
+    let most = far.max_by(|(_, a), (_, b)| a.seen.chroma().total_cmp(&b.seen.chroma()));
+    most.expect("invariant: the farthest is one of them").1
 }
 
 /// Returns the distance of a color to the nearest of others.
@@ -149,8 +158,8 @@ mod tests {
     #[test]
     fn classes_are_told_apart_also_without_red_and_green() {
         for (table, distance) in [
-            (ClassTable::voc(), 0.07),
-            (ClassTable::cityscapes(), 0.07),
+            (ClassTable::voc(), 0.06),
+            (ClassTable::cityscapes(), 0.06),
             (ClassTable::for_classes(150), 0.01),
             (ClassTable::generic(12), 0.1),
         ] {
