@@ -1,14 +1,11 @@
-//! Label maps, and writing them as masks: PNGs whose pixel values are class numbers.
+//! Label maps: a class number for each pixel.
 
 use super::alloc::with_capacity;
 use super::mask_file::MaskFile;
 use super::palette::ClassTable;
-use super::save::write_rows;
-use crate::error::{Error, ErrorKind, Result, error};
-use crate::files::atomic_write;
+use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::tensor::{Elements, Tensor};
-use std::io::Write;
 use std::path::Path;
 
 /// A class number for each pixel of an image.
@@ -89,48 +86,6 @@ impl LabelMap {
         let mask = MaskFile::read(path, table)?;
         let is_by_color = mask.is_by_color();
         Ok((mask.map, is_by_color))
-    }
-
-    /// Writes a mask: an 8-bit palette PNG whose index is the class, with the colors of `table`, or
-    /// 16-bit gray if a label is above 255.
-    ///
-    /// # Errors
-    /// Returns an error with the file's name if the file cannot be written.
-    pub fn write(&self, path: impl AsRef<Path>, table: &ClassTable) -> Result<()> {
-        atomic_write(path, |writer| self.encode(writer, table).map_err(Into::into))
-    }
-
-    /// Encodes the file that [`LabelMap::write`] writes.
-    ///
-    /// # Errors
-    /// Returns an error if the map is too large for a PNG.
-    pub fn png(&self, table: &ClassTable) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let failed = |e| Error::new(ErrorKind::Image, "could not encode the mask").source(e);
-        self.encode(&mut bytes, table).map_err(failed)?;
-        Ok(bytes)
-    }
-
-    fn encode(&self, writer: impl Write, table: &ClassTable) -> Result<(), png::EncodingError> {
-        let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
-        let narrow = self.max() < 256;
-        if narrow {
-            encoder.set_color(png::ColorType::Indexed);
-            encoder.set_depth(png::BitDepth::Eight);
-            encoder.set_palette(table.palette());
-        } else {
-            encoder.set_color(png::ColorType::Grayscale);
-            encoder.set_depth(png::BitDepth::Sixteen);
-        }
-        // Labels form long runs of equal bytes, which filters would break up.
-        encoder.set_filter(png::Filter::NoFilter);
-        write_rows(encoder, self.labels.chunks_exact(self.width), |labels, row| {
-            if narrow {
-                row.extend(labels.iter().map(|&l| l as u8));
-            } else {
-                row.extend(labels.iter().flat_map(|l| l.to_be_bytes()));
-            }
-        })
     }
 }
 

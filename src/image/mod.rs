@@ -22,10 +22,12 @@ mod convert;
 mod decode;
 mod display;
 mod face;
+mod file_format;
 mod jpeg;
 mod labels;
 mod legend;
 mod mask_file;
+mod mask_write;
 mod overlay;
 mod palette;
 mod pillow;
@@ -39,11 +41,13 @@ mod sheet;
 pub(crate) use colors::voc_color;
 pub use decode::{BACKDROP, DecodeOptions, Image, decode, decode_bytes};
 pub(crate) use decode::{damaged, dimensions};
+pub use file_format::FileFormat;
 pub use labels::LabelMap;
 pub(crate) use labels::append_labels;
 pub(crate) use legend::Tally;
 pub use legend::{LegendEntry, legend, legend_table};
 pub(crate) use mask_file::{MASK_EXTENSIONS, MaskFile, MaskPixels};
+pub(crate) use mask_write::{encode_gray, save_gray};
 #[cfg(test)]
 pub(crate) use overlay::foreground;
 pub use overlay::{Overlay, cut_out};
@@ -51,7 +55,6 @@ pub use palette::{ClassTable, IgnoredLabel};
 pub(crate) use pixels::{UPRIGHT_NOTE, mix};
 pub(crate) use resize::resample_window;
 pub use resize::{Fit, SizeRule, cover, resample};
-pub(crate) use save::save_gray;
 pub use sheet::SideBySide;
 
 /// File extensions that mark an image when a directory is listed. A file given by name may have any

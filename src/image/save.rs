@@ -2,56 +2,81 @@
 
 use super::alloc::with_capacity;
 use super::decode::Image;
+use super::file_format::FileFormat;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::atomic_write;
-use crate::geometry::Size;
+use image::codecs::bmp::BmpEncoder;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::codecs::tiff::TiffEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageError};
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, Cursor, Seek, Write};
 use std::path::Path;
 
 /// Quality of JPEG files, 0 to 100, high enough to keep text and thin lines clean.
 const JPEG_QUALITY: u8 = 92;
 
 impl Image {
-    /// Writes the image as `.png`, `.webp` (both lossless) or `.jpg`/`.jpeg`, chosen by the file
-    /// extension. `alpha` is written too if set, which JPEG does not support.
+    /// Writes the image in the [`FileFormat`] that the path's extension names: `.png`, `.webp`,
+    /// `.tiff`, `.bmp` (all lossless) or `.jpg`. `alpha` is written too if set, which only PNG and WebP
+    /// support.
     ///
     /// The file is written atomically.
     ///
     /// # Errors
-    /// Returns an error with the file's name if the extension is not supported, a JPEG would need
-    /// transparency, the image is too large for the format, or the file cannot be written.
+    /// Returns an error with the file's name if the extension is not supported, the format lacks
+    /// transparency that the image has, the image is too large for the format, or the file cannot
+    /// be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let extension =
-            path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let (w, h) = (self.width as u32, self.height as u32);
-        match extension.as_str() {
-            "png" => atomic_write(path, |writer| self.write_png(writer).map_err(Into::into)),
-            "webp" => {
-                let (data, color) = self.interleaved().map_err(|e| e.file(path))?;
-                atomic_write(path, |writer| {
-                    WebPEncoder::new_lossless(writer).write_image(&data, w, h, color).map_err(to_io)
-                })
-            }
-            "jpg" | "jpeg" if self.alpha.is_some() => {
-                Err(error!(Image, "JPEG does not support transparency")
-                    .file(path)
-                    .advice("use .png or .webp"))
-            }
-            "jpg" | "jpeg" => atomic_write(path, |writer| {
-                JpegEncoder::new_with_quality(writer, JPEG_QUALITY)
-                    .write_image(&self.rgb, w, h, ExtendedColorType::Rgb8)
-                    .map_err(to_io)
-            }),
-            _ => Err(error!(Image, "unsupported image file extension")
-                .file(path)
-                .advice("use .png, .jpg or .webp")),
+        let format = FileFormat::named_by(path)?;
+        let pixels = self.pixels(format).map_err(|e| e.file(path))?;
+        atomic_write(path, |writer| self.write(format, &pixels, writer))
+    }
+
+    /// Encodes the file that [`Image::save`] writes.
+    ///
+    /// # Errors
+    /// Returns an error if the format lacks transparency that the image has, or the image is too
+    /// large for the format.
+    pub fn encode(&self, format: FileFormat) -> Result<Vec<u8>> {
+        let pixels = self.pixels(format)?;
+        let mut out = Cursor::new(Vec::new());
+        self.write(format, &pixels, &mut out).map_err(encoding_failed)?;
+        Ok(out.into_inner())
+    }
+
+    /// Returns the pixels as an encoder reads them. PNG is written from the planes instead.
+    fn pixels(&self, format: FileFormat) -> Result<(Cow<'_, [u8]>, ExtendedColorType)> {
+        if self.alpha.is_some() && !format.has_alpha() {
+            return Err(
+                error!(Image, "{format} does not support transparency").advice("use .png or .webp")
+            );
         }
+        match format {
+            FileFormat::Png => Ok((Cow::Borrowed(&self.rgb), ExtendedColorType::Rgb8)),
+            _ => self.interleaved(),
+        }
+    }
+
+    fn write(
+        &self,
+        format: FileFormat,
+        (pixels, color): &(Cow<'_, [u8]>, ExtendedColorType),
+        mut writer: impl Write + Seek,
+    ) -> io::Result<()> {
+        let (w, h) = (self.width as u32, self.height as u32);
+        match format {
+            FileFormat::Png => return self.write_png(writer).map_err(Into::into),
+            FileFormat::WebP => WebPEncoder::new_lossless(writer).write_image(pixels, w, h, *color),
+            FileFormat::Jpeg => JpegEncoder::new_with_quality(writer, JPEG_QUALITY)
+                .write_image(pixels, w, h, *color),
+            FileFormat::Tiff => TiffEncoder::new(writer).write_image(pixels, w, h, *color),
+            FileFormat::Bmp => BmpEncoder::new(&mut writer).write_image(pixels, w, h, *color),
+        }
+        .map_err(to_io)
     }
 
     /// Encodes the image as PNG, optimized for size rather than speed.
@@ -116,20 +141,6 @@ impl Image {
     }
 }
 
-/// Writes one byte per pixel as a grayscale PNG, atomically.
-pub(crate) fn save_gray(path: &Path, size: Size, pixels: &[u8]) -> Result<()> {
-    atomic_write(path, |writer| {
-        let mut encoder = png::Encoder::new(writer, size.width as u32, size.height as u32);
-        encoder.set_color(png::ColorType::Grayscale);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_compression(png::Compression::Fast);
-        write_rows(encoder, pixels.chunks_exact(size.width), |gray, row| {
-            row.extend_from_slice(gray);
-        })
-        .map_err(Into::into)
-    })
-}
-
 /// Size of a PNG's pixel data chunks, in bytes.
 const CHUNK: usize = 1 << 18;
 
@@ -152,11 +163,12 @@ pub(super) fn write_rows<W: io::Write, R>(
     writer.finish()
 }
 
-fn encoding_failed(error: ImageError) -> Error {
+/// Returns the error about an image that an encoder refuses.
+pub(super) fn encoding_failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Image, "could not encode the image").source(error)
 }
 
-fn to_io(error: ImageError) -> io::Error {
+pub(super) fn to_io(error: ImageError) -> io::Error {
     match error {
         ImageError::IoError(error) => error,
         other => io::Error::other(other),
@@ -174,10 +186,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let rgb: Vec<u8> = (0..3 * 20 * 10).map(|i| (i * 7 % 256) as u8).collect();
         let mut image = Image::new(Size::new(20, 10), rgb).unwrap();
-        for name in ["a.png", "a.webp"] {
-            let path = directory.path().join(name);
+        for format in FileFormat::ALL.into_iter().filter(|format| format.is_lossless()) {
+            let path = directory.path().join("a").with_extension(format.extension());
             image.save(&path).unwrap();
-            assert_eq!(decode(&path).unwrap(), image, "{name}");
+            assert_eq!(decode(&path).unwrap(), image, "{format}");
+            assert_eq!(std::fs::read(&path).unwrap(), image.encode(format).unwrap(), "{format}");
         }
         image.rgb.fill(77);
         image.save(directory.path().join("a.JPG")).unwrap();
@@ -185,20 +198,24 @@ mod tests {
             decode(directory.path().join("a.JPG")).unwrap().rgb.iter().all(|v| v.abs_diff(77) <= 1)
         );
         image.alpha = Some((0..200).map(|i| i as u8).collect());
-        let path = directory.path().join("b.png");
-        image.save(&path).unwrap();
-        assert_eq!(decode(&path).unwrap().alpha, image.alpha);
+        for name in ["b.png", "b.webp"] {
+            let path = directory.path().join(name);
+            image.save(&path).unwrap();
+            assert_eq!(decode(&path).unwrap().alpha, image.alpha, "{name}");
+        }
     }
 
     #[test]
     fn other_endings_and_transparent_jpegs_are_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
         let mut image = Image::new(Size::square(1), vec![0; 3]).unwrap();
-        let error = image.save(directory.path().join("a.bmp")).unwrap_err().to_string();
-        assert!(error.contains("a.bmp") && error.contains(".png"), "{error}");
+        let error = image.save(directory.path().join("a.gif")).unwrap_err().to_string();
+        assert!(error.contains("a.gif") && error.contains(".png"), "{error}");
         image.alpha = Some(vec![0]);
-        let error = image.save(directory.path().join("a.jpg")).unwrap_err().to_string();
-        assert!(error.contains("a.jpg") && error.contains("transparency"), "{error}");
+        for name in ["a.jpg", "a.bmp", "a.tiff"] {
+            let error = image.save(directory.path().join(name)).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("transparency"), "{error}");
+        }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }
