@@ -7,6 +7,7 @@ mod evaluate;
 mod options;
 mod predictor;
 mod scores;
+mod segment;
 mod trimap;
 mod trimap_chart;
 mod views;

@@ -24,7 +24,7 @@ use web_time::Instant;
 const MAX_WINDOWS: usize = 100_000;
 
 /// Callback with the number of finished windows and the total.
-type OnWindow<'s> = Box<dyn FnMut(usize, usize) + 's>;
+type OnWindow<'s> = Box<dyn FnMut(usize, usize) + Send + 's>;
 
 /// Result of inference on an image.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ type Graphs = Inference<(Size, Size), SumKey>;
 /// # Ok::<(), atrous::Error>(())
 /// ```
 pub struct Predictor<'s> {
-    segmenter: &'s Segmenter,
+    pub(super) segmenter: &'s Segmenter,
     options: PredictOptions,
     graphs: Graphs,
     /// The runner that chooses classes from the windows' probabilities.
@@ -94,7 +94,7 @@ impl<'s> Predictor<'s> {
     /// Calls `callback` after each window, with the number of finished windows and the total for
     /// the image.
     #[must_use]
-    pub fn on_window(mut self, callback: impl FnMut(usize, usize) + 's) -> Self {
+    pub fn on_window(mut self, callback: impl FnMut(usize, usize) + Send + 's) -> Self {
         self.on_window = Box::new(callback);
         self
     }
@@ -110,7 +110,7 @@ impl<'s> Predictor<'s> {
         &self.options
     }
 
-    fn fit(&self, image: Size) -> Fit {
+    pub(super) fn fit(&self, image: Size) -> Fit {
         self.options.size.unwrap_or_else(|| self.segmenter.default_size()).fit(image)
     }
 
@@ -135,14 +135,14 @@ impl<'s> Predictor<'s> {
                 self.networks(fit)?;
                 let (labels, time) =
                     self.views(fit, fit.scale(image)?.into_owned(), SumOutput::Labels)?;
-                Ok(Prediction { labels: LabelMap::from_tensor(&labels, 0)?, time })
+                Ok(Prediction { labels: LabelMap::from_tensor(&labels[0], 0)?, time })
             }
             Some(window) => self.sliding_window(fit, image, window),
         }
     }
 
     /// Prepares the networks of all scales.
-    fn networks(&self, fit: Fit) -> Result<Arc<[Producer]>> {
+    pub(super) fn networks(&self, fit: Fit) -> Result<Arc<[Producer]>> {
         let (model, options) = (self.segmenter.model(), &self.options);
         let graphs = || {
             let graph = |&scale| network_graph(model, fit, scale, options.flip);
@@ -159,8 +159,14 @@ impl<'s> Predictor<'s> {
         }
     }
 
-    /// Runs all views of a scaled image, and sums them.
-    fn views(&self, fit: Fit, pixels: Vec<u8>, output: SumOutput) -> Result<(Tensor, Duration)> {
+    /// Runs all views of a scaled image, and sums them. Returns the outputs, and the time on the
+    /// device.
+    pub(super) fn views(
+        &self,
+        fit: Fit,
+        pixels: Vec<u8>,
+        output: SumOutput,
+    ) -> Result<(Vec<Tensor>, Duration)> {
         let networks = self.networks(fit)?;
         let image = Tensor::from_data(Shape::images(1, fit.scaled, 3), Data::U8(pixels))?;
         let mut views = block_on(self.graphs.compute(networks, &image))?;
@@ -172,8 +178,8 @@ impl<'s> Predictor<'s> {
         let names: Vec<String> = (0..shapes.len()).map(|i| i.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let start = Instant::now();
-        let result = block_on(views.finish(&sum, &names, &[]))?.swap_remove(0);
-        Ok((result, views.time() + start.elapsed()))
+        let outputs = block_on(views.finish(&sum, &names, &[]))?;
+        Ok((outputs, views.time() + start.elapsed()))
     }
 
     /// Averages the windows' probabilities at the size of the scaled image, and chooses the classes
@@ -206,7 +212,7 @@ impl<'s> Predictor<'s> {
                 let (probabilities, window_time) =
                     self.views(window_fit, rows.copied().collect(), SumOutput::Probabilities)?;
                 time += window_time;
-                let rows = probabilities.f32().chunks_exact(visible.width * classes);
+                let rows = probabilities[0].f32().chunks_exact(visible.width * classes);
                 for (row, probabilities) in rows.enumerate() {
                     let at = (y + row) * w + x;
                     for (s, p) in

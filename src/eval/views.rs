@@ -63,6 +63,8 @@ pub(super) enum SumOutput {
     Labels,
     /// `probabilities` `[1, h, w, classes]`: the sum of the views, not divided by their number.
     Probabilities,
+    /// Both, the labels first.
+    LabelsAndProbabilities,
 }
 
 /// Graph from the views' logits (inputs `0`, `1`, ...) to the pixels of the original image: each is
@@ -100,15 +102,15 @@ pub(super) fn sum_graph(
         });
     }
     let sum = sum.expect("invariant: there is a view");
-    match output {
-        SumOutput::Probabilities => graph.output("probabilities", sum),
-        SumOutput::Labels => {
-            let threshold = threshold.map(|t| t.probability() * logits.len() as f32);
-            let sum = with_threshold(&mut graph, threshold, sum)?;
-            let labels = graph.root().op("labels", Argmax, &[sum])?;
-            graph.output("labels", labels)
-        }
-    };
+    if output != SumOutput::Probabilities {
+        let threshold = threshold.map(|t| t.probability() * logits.len() as f32);
+        let compared = with_threshold(&mut graph, threshold, sum)?;
+        let labels = graph.root().op("labels", Argmax, &[compared])?;
+        graph.output("labels", labels);
+    }
+    if output != SumOutput::Labels {
+        graph.output("probabilities", sum);
+    }
     Ok(graph)
 }
 
