@@ -35,6 +35,29 @@ pub(super) fn file_url(path: &Path) -> OsString {
     url
 }
 
+/// Beginnings of addresses that ffmpeg opens.
+const SCHEMES: [&str; 4] = ["http://", "https://", "rtsp://", "rtmp://"];
+
+/// Protocols of files. Playlists may refer to other files, but never to the network.
+const LOCAL: &str = "file,pipe,crypto,data";
+
+/// Protocols of addresses. Playlists may refer to other addresses, but never to files.
+const REMOTE: &str = "http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,hls,crypto,data";
+
+/// Returns whether a path is an address of a video on the network, which ffmpeg opens.
+pub(crate) fn is_url(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| SCHEMES.iter().any(|scheme| path.starts_with(scheme)))
+}
+
+/// Returns the arguments of ffmpeg and ffprobe that open a path.
+fn input(path: &Path) -> [OsString; 4] {
+    let (protocols, url) =
+        if is_url(path) { (REMOTE, path.into()) } else { (LOCAL, file_url(path)) };
+    ["-protocol_whitelist".into(), protocols.into(), "-i".into(), url]
+}
+
+const URL_ADVICE: &str = "install ffmpeg, download the file, or pipe a stream: `ffmpeg -i URL -f yuv4mpegpipe - | atrous segment - ...`";
+
 const READ_ADVICE: &str = "install ffmpeg, or convert the video on another machine: `ffmpeg -i VIDEO -pix_fmt yuv420p video.y4m`";
 
 /// Reads frames decoded by ffmpeg.
@@ -60,20 +83,12 @@ fn refuse_playlist(path: &Path, file: File) -> Result<()> {
 pub(super) fn open(path: &Path, options: &VideoOptions) -> Result<Box<dyn FrameSource>> {
     // ffmpeg would wait for a FIFO forever, and its message for a missing file differs from this
     // crate's.
-    refuse_playlist(path, open_regular(path, "a video")?)?;
+    if !is_url(path) {
+        refuse_playlist(path, open_regular(path, "a video")?)?;
+    }
     let mut command = Command::new("ffmpeg");
-    // Playlists may refer to other files, but never to the network. ffmpeg rotates frames upright,
-    // makes the frame rate constant, and converts to a known matrix.
-    command
-        .args([
-            "-nostdin",
-            "-loglevel",
-            "error",
-            "-protocol_whitelist",
-            "file,pipe,crypto,data",
-            "-i",
-        ])
-        .arg(file_url(path));
+    // ffmpeg rotates frames upright, makes the frame rate constant, and converts to a known matrix.
+    command.args(["-nostdin", "-loglevel", "error"]).args(input(path));
     command.args([
         "-map",
         "0:v:0",
@@ -83,7 +98,8 @@ pub(super) fn open(path: &Path, options: &VideoOptions) -> Result<Box<dyn FrameS
         "yuv444p",
     ]);
     command.args(["-f", "yuv4mpegpipe", "pipe:1"]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut process = Process::start(&mut command, READ_ADVICE).map_err(|e| e.file(path))?;
+    let advice = if is_url(path) { URL_ADVICE } else { READ_ADVICE };
+    let mut process = Process::start(&mut command, advice).map_err(|e| e.file(path))?;
     let stdout = process.stdout().expect("invariant: stdout is piped");
     let name = path.display().to_string();
     let reader = BufReader::with_capacity(1 << 16, stdout);
@@ -105,17 +121,13 @@ pub(super) fn open(path: &Path, options: &VideoOptions) -> Result<Box<dyn FrameS
 /// Estimates the number of frames: ffprobe's duration times the frame rate. `None` if ffprobe does
 /// not report a duration or is not installed.
 fn expected_frames(path: &Path, info: &VideoInfo) -> Option<u64> {
+    if is_url(path) {
+        // A second connection, perhaps to a camera that has one.
+        return None;
+    }
     let mut command = Command::new("ffprobe");
-    command.args([
-        "-v",
-        "error",
-        "-protocol_whitelist",
-        "file,pipe,crypto,data",
-        "-show_entries",
-        "format=duration",
-        "-of",
-    ]);
-    command.args(["default=nokey=1:noprint_wrappers=1", "-i"]).arg(file_url(path));
+    command.args(["-v", "error", "-show_entries", "format=duration"]);
+    command.args(["-of", "default=nokey=1:noprint_wrappers=1"]).args(input(path));
     let output = process::output(&mut command, PROBE_TIMEOUT, MAX_PROBE_OUTPUT)?;
     let seconds: f64 = String::from_utf8_lossy(&output).trim().parse().ok()?;
     let frames = (seconds * info.frame_rate.fps()).round();

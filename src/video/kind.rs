@@ -13,7 +13,8 @@ pub enum VideoKind {
     Y4m,
     /// An animated GIF, PNG or WebP.
     Animation,
-    /// A container (mp4, mkv, webm, mov, avi, ...), decoded by `ffmpeg`.
+    /// A container (mp4, mkv, webm, mov, avi, ...) or an address (`https://`, `rtsp://`), decoded by
+    /// `ffmpeg`.
     Container,
     /// A directory of images, or a pattern of file names (`*`, `?`, `[..]`, `%04d`).
     Sequence,
@@ -40,6 +41,9 @@ pub fn kind(path: impl AsRef<Path>) -> VideoKind {
     let path = path.as_ref();
     if path.is_dir() {
         return VideoKind::Sequence;
+    }
+    if super::ffmpeg::is_url(path) {
+        return VideoKind::Container;
     }
     let name = path.to_string_lossy();
     if !path.exists() && (crate::files::is_pattern(path) || super::sequence::is_numbered(path)) {
@@ -121,6 +125,7 @@ mod tests {
         assert_eq!(file("g.y4m", b""), VideoKind::Y4m);
         assert_eq!(kind(directory.path()), VideoKind::Sequence);
         assert_eq!(kind("none/such.mkv"), VideoKind::Container);
+        assert_eq!(kind("rtsp://127.0.0.1:9/camera%01d"), VideoKind::Container, "an address");
         assert_eq!(kind("none/such%03d.png"), VideoKind::Sequence);
         assert_eq!(kind("none/such.png"), VideoKind::Still);
     }

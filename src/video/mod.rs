@@ -35,6 +35,7 @@ pub use frame_rate::FrameRate;
 pub use kind::{VideoKind, kind};
 pub use raw::{PixelFormat, RawFrames};
 pub use select::{Selection, select};
+pub(crate) use ffmpeg::is_url;
 pub(crate) use sequence::is_numbered;
 pub use sink::open::{create, write_to};
 pub use sink::{Content, FrameSink, VideoFormat};
