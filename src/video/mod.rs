@@ -31,11 +31,11 @@ mod sink;
 mod y4m;
 mod yuv;
 
+pub(crate) use ffmpeg::is_url;
 pub use frame_rate::FrameRate;
 pub use kind::{VideoKind, kind};
 pub use raw::{PixelFormat, RawFrames};
 pub use select::{Selection, select};
-pub(crate) use ffmpeg::is_url;
 pub(crate) use sequence::is_numbered;
 pub use sink::open::{create, write_to};
 pub use sink::{Content, FrameSink, VideoFormat};

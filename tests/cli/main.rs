@@ -4,7 +4,9 @@ mod bench;
 mod export;
 mod general;
 mod model;
+mod objects;
 mod places;
+mod results;
 mod segment;
 mod statements;
 #[path = "../support/mod.rs"]

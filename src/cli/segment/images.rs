@@ -2,10 +2,14 @@
 
 use super::inputs::Job;
 use super::masks::{self, MaskFile};
+use super::objects::{ObjectWriter, names_file};
 use super::probabilities::Extras;
+use super::results::write_confidence;
+use super::stream::{STANDARD_INPUT, is_stream};
+use super::views::Engine;
 use super::work::overlapped;
 use super::{Args, Setup, Tools, write};
-use crate::cli::console::{print, print_json, progress, say_error};
+use crate::cli::console::{json, print, progress, say, say_error};
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
 use crate::files::{json_path, refuse_special};
@@ -77,13 +81,13 @@ struct Report<'a> {
 }
 
 /// Segments the images and reports on them. A failure of one does not stop the others; a signal
-/// stops after those under way.
-pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
+/// stops after those under way. `piped` is the image on standard input.
+pub(super) fn run(args: &Args, jobs: &[Job], piped: Option<&[u8]>) -> Result<()> {
     let stop = on_interrupt("stopping after the images in progress")?;
     let tools = &Tools::open(args)?;
     masks::check(args, tools, jobs)?;
     let bar = progress(Some(jobs.len() as u64), "images", args.quiet || jobs.len() == 1);
-    let mut outcomes = work(args, jobs, tools, &stop, &bar)?;
+    let mut outcomes = work(args, jobs, piped, tools, &stop, &bar)?;
     bar.finish_and_clear();
 
     let reported = report(args, tools, &outcomes);
@@ -109,7 +113,8 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
 fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     if args.json {
         let size = args.size.size.unwrap_or_else(|| tools.segmenter.default_size()).to_string();
-        return print_json(&Report { setup: tools.setup(args), size, images: outcomes });
+        let text = json(&Report { setup: tools.setup(args), size, images: outcomes })?;
+        return put(&text, outcomes);
     }
     let mut printed = Ok(());
     for outcome in outcomes {
@@ -117,51 +122,69 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
             // A single error is printed when the program exits.
             Some(_) if outcomes.len() == 1 => {}
             Some(error) => say_error(error),
-            None if printed.is_ok() => printed = show(args, outcome),
+            None if printed.is_ok() => {
+                printed = show(args, outcome).map_or(Ok(()), |text| put(&text, outcomes));
+            }
             None => {}
         }
     }
     printed
 }
 
+/// Prints a report: to standard output, or to standard error if a result is there.
+fn put(text: &str, outcomes: &[Outcome]) -> Result<()> {
+    if outcomes.iter().any(|outcome| outcome.output.as_deref().is_some_and(is_stream)) {
+        say(text.trim_end());
+        return Ok(());
+    }
+    print(text)
+}
+
 /// Processes the images in order until `stop` is set, and returns their outcomes.
 fn work<'a>(
     args: &Args,
     jobs: &'a [Job],
+    piped: Option<&[u8]>,
     tools: &Tools,
     stop: &AtomicBool,
     bar: &ProgressBar,
 ) -> Result<Vec<Outcome>> {
+    let mut engine = Engine::new(args, tools)?;
+    let mut objects = ObjectWriter::new(args, tools);
     let decode = DecodeOptions { first_frame: args.first_frame, ..DecodeOptions::default() };
     let mut outcomes = Vec::with_capacity(jobs.len());
     let decoded = jobs.iter().take_while(|_| !stop.load(Ordering::Relaxed)).map(|job| {
-        let image = refuse_special(&job.input, "an image").and_then(|()| decode.decode(&job.input));
+        let image = match piped.filter(|_| is_stream(&job.input)) {
+            Some(bytes) => decode.decode_bytes(bytes, STANDARD_INPUT),
+            None => refuse_special(&job.input, "an image").and_then(|()| decode.decode(&job.input)),
+        };
         (job, image)
     });
     let network = |(job, image): (&'a Job, Result<Image>)| {
         let result = image.and_then(|image| {
-            let result = Extras::segment(args, tools, job, &image);
+            let result = Extras::segment(args, tools, &mut engine, job, &image);
             let (segmentation, extras) = result.map_err(|e| e.file(&job.input))?;
             Ok((image, segmentation, extras))
         });
         if let Ok((image, segmentation, _)) = &result {
-            log::info!(
-                "{}: {} pixels at {}, network {:.1?}, labels {:.1?}",
-                job.input.display(),
-                image.size(),
-                segmentation.fit.padded,
-                segmentation.network_time,
-                segmentation.labels_time
-            );
+            log_times(job, image, segmentation);
         }
         (job, result)
     };
     let bytes =
         |(_, image): &(&Job, Result<Image>)| image.as_ref().map_or(0, |image| image.rgb.len());
     overlapped(decoded, bytes, network, |(job, result)| {
-        let written = result.and_then(|(mut image, segmentation, extras)| {
+        let written = result.and_then(|(mut image, mut segmentation, extras)| {
             let mut outcome = outcome(args, job, &mut image, &segmentation, tools);
-            write::image(args, tools, job, image, segmentation)?;
+            let (size, confidence) = (image.size(), segmentation.confidence.take());
+            match &mut objects {
+                Some(objects) => outcome.notes.extend(objects.add(job, &segmentation.labels)?),
+                None => write::image(args, tools, job, image, segmentation)?,
+            }
+            let path = args.results.confidence_path(&job.output);
+            if let (Some(confidence), Some(path)) = (confidence, path) {
+                outcome.notes.push(write_confidence(&path, size, &confidence)?);
+            }
             let (masks, notes) = extras.write(&job.output, &tools.table)?;
             outcome.masks = masks;
             outcome.notes.extend(notes);
@@ -172,7 +195,22 @@ fn work<'a>(
         bar.set_message(text::path(&job.input));
         ControlFlow::Continue(())
     })?;
+    if let (Some(objects), Some(job)) = (objects, jobs.first()) {
+        let has_some = outcomes.iter().any(|outcome| outcome.error.is_none());
+        objects.finish(&job.output, names_file(args, jobs).as_deref().filter(|_| has_some))?;
+    }
     Ok(outcomes)
+}
+
+fn log_times(job: &Job, image: &Image, segmentation: &Segmentation) {
+    log::info!(
+        "{}: {} pixels at {}, network {:.1?}, labels {:.1?}",
+        job.input.display(),
+        image.size(),
+        segmentation.fit.padded,
+        segmentation.network_time,
+        segmentation.labels_time
+    );
 }
 
 fn outcome(
@@ -190,7 +228,13 @@ fn outcome(
     // Of the default, all but the background, most are absent from every image.
     if !args.keep.is_empty() {
         let absent = tools.keep.iter().filter(is_absent);
-        notes.extend(absent.map(|&class| format!("no pixel is `{}`", tools.table.names[class])));
+        for &class in absent {
+            let name = &tools.table.names[class];
+            log::warn!("{}: no pixel is `{name}`, which --keep names", job.input.display());
+            if args.json {
+                notes.push(format!("no pixel is `{name}`"));
+            }
+        }
     }
     Outcome {
         input: job.input.clone(),
@@ -205,16 +249,21 @@ fn outcome(
     }
 }
 
-fn show(args: &Args, outcome: &Outcome) -> Result<()> {
+/// Describes the result for an image, unless nothing is to be printed.
+fn show(args: &Args, outcome: &Outcome) -> Option<String> {
     if args.quiet {
-        return Ok(());
+        return None;
     }
-    let (Some(size), Some(output)) = (outcome.size, &outcome.output) else { return Ok(()) };
+    let (size, output) = (outcome.size?, outcome.output.as_ref()?);
     let ms = outcome.milliseconds.unwrap_or_default();
     let notes: String =
         outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
-    let swatches = std::io::stdout().is_terminal();
-    print(&format!(
+    let swatches = if is_stream(output) {
+        std::io::stderr().is_terminal()
+    } else {
+        std::io::stdout().is_terminal()
+    };
+    Some(format!(
         "{} ({size}, {ms:.0} ms) -> {}\n{notes}{}",
         text::path(&outcome.input),
         text::path(output),

@@ -1,8 +1,9 @@
 //! One mask for each class of a network whose classes can overlap.
 
 use super::inputs::{Job, claimed};
+use super::stream::is_stream;
 use super::{Args, Style, Tools};
-use crate::error::Result;
+use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::image::alloc::filled;
 use crate::image::{ClassTable, save_gray};
@@ -40,6 +41,14 @@ pub(super) fn check(args: &Args, tools: &Tools, jobs: &[Job]) -> Result<()> {
     let mut outputs = claimed(args);
     jobs.iter().for_each(|job| outputs.reads(&job.input, "an input"));
     for job in jobs {
+        if is_stream(&job.output) {
+            return Err(error!(
+                Usage,
+                "classes can overlap: the mask of each is a file beside the result, not beside \
+                 standard output"
+            )
+            .advice("name a file with -o, or unite classes with --binary"));
+        }
         let of = job.input.display();
         outputs.writes(&job.output, format!("the mask of {of}"))?;
         for class in tools.table.names.iter().skip(1) {
@@ -53,7 +62,8 @@ pub(super) fn check(args: &Args, tools: &Tools, jobs: &[Job]) -> Result<()> {
 /// Returns how labels follow from the outputs, if each class gets a mask.
 fn wanted(args: &Args, tools: &Tools) -> Option<Labeling> {
     let labeling = tools.segmenter.model().network.labeling();
-    labeling.filter(|labeling| labeling.is_multi_label() && args.style == Style::Mask)
+    let has_masks = args.style == Style::Mask && !args.results.binary;
+    labeling.filter(|labeling| labeling.is_multi_label() && has_masks)
 }
 
 /// Returns the path of the mask of a class beside the result.

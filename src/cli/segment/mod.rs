@@ -3,8 +3,12 @@
 mod images;
 mod inputs;
 mod masks;
+mod objects;
 mod probabilities;
+mod results;
+mod stream;
 mod video;
+mod views;
 mod work;
 mod write;
 
@@ -16,7 +20,7 @@ use crate::files::json_path;
 use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
 use crate::ops::Threshold;
-use crate::segmenter::{Model, OutputOptions, Segmentation, Segmenter, Strip};
+use crate::segmenter::{Model, OutputOptions, Segmenter};
 use crate::text::count;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
@@ -30,6 +34,9 @@ Examples:
   atrous segment photo.jpg -w deeplab.safetensors -o out.png
   atrous segment photos/ -w deeplab.safetensors --style mask -o masks/
   atrous segment portrait.jpg -w deeplab.safetensors --style cutout --keep person
+  atrous segment portrait.jpg -w deeplab.safetensors --style mask --binary --keep person
+  atrous segment photos/ -w deeplab.safetensors --format coco -o objects.json
+  atrous segment - -w deeplab.safetensors -o - < cat.jpg > overlay.png
   atrous segment video.mp4 -w deeplab.safetensors -o out.mp4
   atrous segment 'shot%04d.png' --fps 24 -w deeplab.safetensors -o out.gif
   ffmpeg -i in.mkv -f yuv4mpegpipe - |
@@ -37,17 +44,20 @@ Examples:
 
 /// Segment images and videos; write masks, overlays or cut-outs
 ///
-/// Results have the size of their image. A mask is an indexed PNG: the value of a pixel is its
-/// class, the palette has the data set's colors. Overlays use brighter colors.
+/// Results have the size of their image, and the format of the output's extension: .png, .jpg,
+/// .webp, .tiff or .bmp. A mask is an indexed image: the value of a pixel is its class, the palette
+/// has the data set's colors. Overlays use brighter colors. `-` reads an image from standard input,
+/// or writes it to standard output; the report is then on standard error.
 ///
 /// Without --weights the network for general photos is used, `voc` of `atrous models`. It is
 /// downloaded once, after a yes.
 ///
-/// Videos are Y4M files, animated GIF, PNG and WebP files, numbered images (shot%04d.png), `-` for
-/// standard input, and, if ffmpeg is installed, whatever it reads. They are written as .y4m, .gif,
-/// .mp4, .mkv, .webm, .mov or .avi at the same frame rate, as a directory of PNG files (NAME/), or
-/// as a stream on standard output (`-o -`), without sound. A directory or a pattern of images is
-/// processed as a video if the output is one, or with --fps.
+/// Videos are Y4M files, animated GIF, PNG and WebP files, numbered images (shot%04d.png), Y4M on
+/// standard input (`-`), and, if ffmpeg is installed, whatever it reads, https:// and rtsp://
+/// addresses too. They are written as .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi at the same frame
+/// rate, as a directory of PNG files (NAME/), or as a stream on standard output (`-o -`), without
+/// sound. A directory or a pattern of images is processed as a video if the output is one, or with
+/// --fps.
 ///
 /// Ctrl-C, SIGTERM or SIGHUP finishes a video with the frames so far (exit code 0), and stops after
 /// the images in progress (exit code 128 plus the signal's number). A second signal exits at once.
@@ -63,8 +73,8 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// File to write, or a directory for several images [default: NAME-STYLE.png in the current
-    /// directory; for a video, the video's own extension]
+    /// File to write, `-` for standard output, or a directory for several images [default:
+    /// NAME-STYLE.png in the current directory; for a video, the video's own extension]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -75,17 +85,17 @@ pub(super) struct Args {
     #[command(flatten)]
     size: SizeArgs,
 
-    /// Opacity of the class colors over the image, 0 to 1
-    #[arg(long, default_value_t = 0.6, value_name = "X", value_parser = opacity)]
-    opacity: f32,
+    /// Opacity of the class colors over the image, 0 to 1 [default: 0.6]
+    #[arg(long, value_name = "X", value_parser = opacity)]
+    opacity: Option<f32>,
 
     /// File with the classes, one a line (number, name and optional color, or names alone); overrides
     /// the network's own
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
-    /// Classes that a cut-out keeps, by name or number [default: all but the class `background`;
-    /// required if there is none]
+    /// Classes that a cut-out keeps, a --binary mask shows or --format outlines, by name or number
+    /// [default: all but the class `background`; required by cut-outs and masks if there is none]
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
     keep: Vec<String>,
 
@@ -93,10 +103,11 @@ pub(super) struct Args {
     #[arg(long)]
     hard_edge: bool,
 
-    /// Also write the probabilities of all classes to NAME.probabilities.safetensors beside the
-    /// output: four bytes for each pixel and class
-    #[arg(long)]
-    probabilities: bool,
+    #[command(flatten)]
+    results: results::ResultArgs,
+
+    #[command(flatten)]
+    views: views::ViewArgs,
 
     /// Use the first frame of animated images instead of refusing them
     #[arg(long)]
@@ -109,6 +120,9 @@ pub(super) struct Args {
     /// Print neither the table nor a progress bar
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    objects: objects::ObjectArgs,
 
     #[command(flatten)]
     video: video::VideoArgs,
@@ -126,7 +140,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Style {
-    /// Indexed PNG: the value of a pixel is its class
+    /// Indexed image: the value of a pixel is its class
     Mask,
     /// The image with the class colors over it
     Overlay,
@@ -147,21 +161,13 @@ impl Style {
     }
 }
 
-/// Parses the name of an input. It need not be UTF-8; an empty name (an unset variable in quotes)
-/// and URLs are refused.
+/// Parses the name of an input. It need not be UTF-8; an empty name (an unset variable in quotes) is
+/// refused.
 fn input(name: OsString) -> Result<PathBuf, String> {
     if name.is_empty() {
         return Err(
             "the name is empty; name an image, a video, a directory or a pattern".to_owned()
         );
-    }
-    let is_url = |name: &str| {
-        ["http://", "https://", "rtsp://", "rtmp://"].iter().any(|s| name.starts_with(s))
-    };
-    if name.to_str().is_some_and(is_url) {
-        return Err("URLs are not opened; download the file, or pipe a stream: \
-                    `ffmpeg -i URL -f yuv4mpegpipe - | atrous segment - ...`"
-            .to_owned());
     }
     Ok(PathBuf::from(name))
 }
@@ -177,6 +183,7 @@ impl Args {
     /// Replaces the name of a network by the path of its file; without any, the default network is
     /// used. Nothing is downloaded for inputs that do not exist.
     pub(super) fn resolve_weights(&mut self, yes: bool) -> Result<()> {
+        self.refuse_unused()?;
         inputs::refuse_missing(&self.inputs)?;
         let consent = Consent { yes, quiet: self.quiet || self.json };
         let network = match &mut self.model.weights {
@@ -198,7 +205,7 @@ struct Tools {
     /// Description of the device.
     device: String,
     table: ClassTable,
-    /// Classes that a cut-out keeps.
+    /// Classes that are kept: by a cut-out, in a mask of two values, as objects.
     keep: Vec<usize>,
 }
 
@@ -255,30 +262,18 @@ impl Tools {
         Ok(Self { segmenter, device, table, keep })
     }
 
-    fn segment(&self, args: &Args, image: &Image) -> Result<Segmentation> {
-        check_memory(image)?;
-        self.segmenter.segment_with(image, self.size(args), self.wants(args))
-    }
-
-    /// As [`Tools::segment`]; the probabilities of all classes go to `on_strip`, some rows at a
-    /// time.
-    fn segment_in_strips(
-        &self,
-        args: &Args,
-        image: &Image,
-        on_strip: impl FnMut(&Strip) -> Result<()> + Send,
-    ) -> Result<Segmentation> {
-        check_memory(image)?;
-        self.segmenter.segment_in_strips(image, self.size(args), self.wants(args), on_strip)
-    }
-
     fn size(&self, args: &Args) -> SizeRule {
         args.size.size.unwrap_or_else(|| self.segmenter.default_size())
     }
 
     fn wants(&self, args: &Args) -> OutputOptions {
+        let is_soft = args.style == Style::Cutout && !args.hard_edge;
+        let labeling = self.segmenter.model().network.labeling();
+        // Where classes can overlap, a label names only one of those that hold.
+        let overlaps = args.results.binary && labeling.is_some_and(|l| l.is_multi_label());
         OutputOptions {
-            foreground: (args.style == Style::Cutout && !args.hard_edge).then(|| self.keep.clone()),
+            foreground: (is_soft || overlaps).then(|| self.keep.clone()),
+            confidence: args.results.confidence,
             ..OutputOptions::default()
         }
     }
@@ -294,11 +289,13 @@ fn check_memory(image: &Image) -> Result<()> {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
-    if let Some(plan) = video::plan(args)? {
+    let piped = stream::Piped::open(args)?;
+    if let Some(plan) = video::plan(args, piped.as_ref())? {
         return video::run(args, &plan);
     }
     let jobs = inputs::jobs(args)?;
-    images::run(args, &jobs)
+    let piped = piped.map(stream::Piped::into_bytes).transpose()?;
+    images::run(args, &jobs, piped.as_deref())
 }
 
 /// Returns the class table given by `--class-table`, else the network's own, in brighter colors for
@@ -325,28 +322,25 @@ fn class_table(args: &Args, model: &Model) -> Result<ClassTable> {
     Ok(table)
 }
 
-/// Returns the numbers of the classes that a cut-out keeps. The network has `classes` classes; a
-/// table may list more.
+/// Returns the numbers of the classes that are kept: by a cut-out, in a mask of two values, or as
+/// objects. The network has `classes` classes; a table may list more.
 fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<usize>> {
-    let names = &args.keep;
-    if args.style != Style::Cutout {
-        for (option, is_set) in [("keep", !names.is_empty()), ("hard-edge", args.hard_edge)] {
-            if is_set {
-                log::warn!(
-                    "`--{option}` has no effect on the style `{}`, only on `--style cutout`",
-                    args.style.suffix()
-                );
-            }
-        }
+    let (names, are_objects) = (&args.keep, args.objects.format.is_some());
+    if args.style != Style::Cutout && !args.results.binary && !are_objects {
         return Ok(Vec::new());
     }
     if names.is_empty() {
+        let background = table.background();
         // Without this check, a network for street scenes would lose its first class, the sky.
-        let background = table.background().ok_or_else(|| {
-            error!(Usage, "a cut-out needs --keep: the network has no class `background` to remove")
-                .advice(format!("choose among {}", table.names.join(", ")))
-        })?;
-        return Ok((0..classes).filter(|&class| class != background).collect());
+        if background.is_none() && !are_objects {
+            let what = if args.results.binary { "a binary mask" } else { "a cut-out" };
+            return Err(error!(
+                Usage,
+                "{what} needs --keep: the network has no class `background` to remove"
+            )
+            .advice(format!("choose among {}", table.names.join(", "))));
+        }
+        return Ok((0..classes).filter(|&class| background != Some(class)).collect());
     }
     names
         .iter()

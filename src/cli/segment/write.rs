@@ -1,11 +1,15 @@
 //! Results in each style. Overlays are drawn in place, in the memory of the image.
 
 use super::inputs::Job;
+use super::stream::{self, is_stream};
 use super::{Args, Style, Tools};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::alloc::with_capacity;
-use crate::image::{BACKDROP, Image, LabelMap, Overlay, SideBySide, cut_out};
+use crate::image::{
+    BACKDROP, ClassTable, FileFormat, Image, LabelMap, Overlay, SideBySide, cut_out, encode_gray,
+    save_gray,
+};
 use crate::segmenter::Segmentation;
 use crate::video::Content;
 use std::path::Path;
@@ -18,15 +22,58 @@ pub(super) fn image(
     image: Image,
     segmentation: Segmentation,
 ) -> Result<()> {
-    make_directory(&job.output)?;
-    match args.style {
-        Style::Mask => segmentation.labels.write(&job.output, &tools.table),
+    let result = match args.style {
+        Style::Mask if args.results.binary => {
+            Drawn::Binary(image.size(), binary(tools, segmentation)?)
+        }
+        Style::Mask => Drawn::Mask(segmentation.labels),
         Style::SideBySide => {
             let sheet = SideBySide { overlay: overlay(args), ..SideBySide::default() };
-            sheet.draw(&image, &segmentation.labels, &tools.table)?.save(&job.output)
+            Drawn::Image(sheet.draw(&image, &segmentation.labels, &tools.table)?)
         }
-        _ => draw(args, tools, image, segmentation)?.save(&job.output),
+        _ => Drawn::Image(draw(args, tools, image, segmentation)?),
+    };
+    if is_stream(&job.output) {
+        return stream::write(&result.encode(args.results.format(), &tools.table)?);
     }
+    make_directory(&job.output)?;
+    result.save(&job.output, &tools.table)
+}
+
+/// A result to encode.
+enum Drawn {
+    Image(Image),
+    Mask(LabelMap),
+    /// 0 or 255 for each pixel.
+    Binary(Size, Vec<u8>),
+}
+
+impl Drawn {
+    fn save(&self, path: &Path, table: &ClassTable) -> Result<()> {
+        match self {
+            Self::Image(image) => image.save(path),
+            Self::Mask(labels) => labels.write(path, table),
+            Self::Binary(size, pixels) => save_gray(path, *size, pixels),
+        }
+    }
+
+    fn encode(&self, format: FileFormat, table: &ClassTable) -> Result<Vec<u8>> {
+        match self {
+            Self::Image(image) => image.encode(format),
+            Self::Mask(labels) => labels.encode(format, table),
+            Self::Binary(size, pixels) => encode_gray(format, *size, pixels),
+        }
+    }
+}
+
+/// Returns 255 for each pixel of a kept class, 0 for the others.
+fn binary(tools: &Tools, segmentation: Segmentation) -> Result<Vec<u8>> {
+    let Some(foreground) = segmentation.foreground else {
+        return segmentation.labels.select(&tools.keep);
+    };
+    let mut pixels = with_capacity(foreground.len(), "the mask")?;
+    pixels.extend(foreground.iter().map(|&p| if p > 0.5 { 255 } else { 0 }));
+    Ok(pixels)
 }
 
 /// Creates the parent directory of a file.
@@ -46,7 +93,14 @@ pub(super) fn frame(
     image: Image,
     segmentation: Segmentation,
 ) -> Result<Content> {
+    let size = image.size();
     Ok(match args.style {
+        Style::Mask if args.results.binary => {
+            let pixels = binary(tools, segmentation)?;
+            let mut labels = with_capacity(pixels.len(), "the mask")?;
+            labels.extend(pixels.into_iter().map(u16::from));
+            Content::Mask(LabelMap::new(size, labels)?)
+        }
         Style::Mask => Content::Mask(segmentation.labels),
         Style::SideBySide => Content::Image(beside(args, tools, image, &segmentation.labels)?),
         _ => Content::Image(draw(args, tools, image, segmentation)?),
@@ -59,7 +113,8 @@ pub(super) fn frame_size(args: &Args, frame: Size) -> Size {
 }
 
 fn overlay(args: &Args) -> Overlay {
-    Overlay { opacity: args.opacity, ..Overlay::default() }
+    let default = Overlay::default();
+    Overlay { opacity: args.opacity.unwrap_or(default.opacity), ..default }
 }
 
 /// Draws a cut-out or an overlay.

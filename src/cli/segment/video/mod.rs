@@ -1,10 +1,12 @@
 //! Segmentation of videos: frames in order, to a video of the same frame rate.
 
+mod lines;
 mod plan;
 mod writer;
 
 pub(super) use plan::plan;
 
+use super::views::Engine;
 use super::work::interruptible;
 use super::write::{frame, frame_size};
 use super::{Args, Setup, Tools};
@@ -17,10 +19,11 @@ use crate::image::{LegendEntry, Tally, legend_table};
 use crate::text;
 use crate::video::{self, FrameRate, FrameSource, PixelFormat, Selection, VideoInfo};
 use indicatif::ProgressBar;
+use lines::Lines;
 use plan::VideoPlan;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -55,6 +58,18 @@ pub(super) struct VideoArgs {
     /// Write raw frames to standard output instead of Y4M: rgb24, masks one byte a pixel
     #[arg(long)]
     raw_output: bool,
+
+    /// Also write a line of JSON for each frame: its number, its time, and its classes with their
+    /// shares
+    #[arg(long, value_name = "FILE")]
+    json_lines: Option<PathBuf>,
+}
+
+impl VideoArgs {
+    /// Whether raw frames are read.
+    pub(super) fn is_raw(&self) -> bool {
+        self.raw_size.is_some()
+    }
 }
 
 fn size(text: &str) -> Result<Size, String> {
@@ -104,6 +119,15 @@ struct Sums {
     tally: Tally,
     network_size: Option<Size>,
     notes: Vec<String>,
+    lines: Option<Lines>,
+}
+
+impl Sums {
+    fn new(args: &Args, info: &VideoInfo) -> Result<Self> {
+        let lines = args.video.json_lines.as_deref();
+        let lines = lines.map(|path| Lines::create(path, info.frame_rate)).transpose()?;
+        Ok(Self { notes: info.notes.clone(), lines, ..Self::default() })
+    }
 }
 
 /// Segments the video and prints the report. If the source fails midway, the frames before are kept
@@ -125,7 +149,7 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
     let mut sink = Writer::new(plan.output.display().to_string(), sink, &stop, GRACE)?;
     let bar = progress(info.frames, "frames", args.quiet);
     let begun = Instant::now();
-    let mut sums = Sums { notes: info.notes.clone(), ..Sums::default() };
+    let mut sums = Sums::new(args, &info)?;
     let (read_error, write_error) = work(args, &tools, source, &mut sink, &stop, &mut sums, &bar)?;
     bar.finish_and_clear();
     if let Some(e) = write_error {
@@ -140,6 +164,8 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
         });
     }
     sink.finish()?;
+    sums.lines.take().map_or(Ok(()), Lines::finish)?;
+    warn_of_absent(args, plan, &tools, &sums.tally);
     let seconds = begun.elapsed().as_secs_f64();
     let outcome = Outcome {
         input: &plan.input,
@@ -179,9 +205,10 @@ fn work(
     bar: &ProgressBar,
 ) -> Result<(Option<Error>, Option<Error>)> {
     let (mut read_error, mut write_error) = (None, None);
+    let mut engine = Engine::new(args, tools)?;
     let network = |read: Result<video::Frame>| {
         let read = read?;
-        let segmentation = tools.segment(args, &read.image)?;
+        let segmentation = engine.segment(args, &read.image)?;
         Ok((read, segmentation))
     };
     let bytes = |read: &Result<video::Frame>| read.as_ref().map_or(0, |read| read.image.rgb.len());
@@ -201,7 +228,13 @@ fn work(
                 sums.notes.push(note.clone());
             }
         }
-        let written = frame(args, tools, read.image, segmentation)
+        let line = sums
+            .lines
+            .as_mut()
+            .map(|lines| lines.write(&segmentation.labels, &tools.table, read.duration));
+        let written = line
+            .unwrap_or(Ok(()))
+            .and_then(|()| frame(args, tools, read.image, segmentation))
             .and_then(|content| sink.write(content, read.duration));
         bar.inc(1);
         match written {
@@ -213,6 +246,18 @@ fn work(
         }
     })?;
     Ok((read_error, write_error))
+}
+
+/// Warns of classes that `--keep` names and no frame has.
+fn warn_of_absent(args: &Args, plan: &VideoPlan, tools: &Tools, tally: &Tally) {
+    let classes = tally.legend(&tools.table);
+    let is_absent = |class: usize| !classes.iter().any(|entry| usize::from(entry.class) == class);
+    // Of the default, all but the background, most are absent from every video.
+    let named = tools.keep.iter().filter(|_| !args.keep.is_empty());
+    for &class in named.filter(|&&class| is_absent(class)) {
+        let (video, name) = (plan.input.display(), &tools.table.names[class]);
+        log::warn!("{video}: no pixel of any frame is `{name}`, which --keep names");
+    }
 }
 
 /// Prints the report: to standard output, or to standard error if the video is written there.

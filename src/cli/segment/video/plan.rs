@@ -1,12 +1,16 @@
 //! Whether the arguments name a video, its source and its sink.
 
+use super::super::inputs::{STANDARD_INPUT_FILE, STANDARD_OUTPUT_FILE};
+use super::super::results::binary_table;
+use super::super::stream::{
+    Piped, STANDARD_INPUT, is_stream, refuse_terminal_input, refuse_terminal_output,
+};
 use super::super::{Args, Style, Tools, inputs};
 use crate::error::{Error, Result, error};
 use crate::video::{
     self, FrameSink, FrameSource, PixelFormat, RawFrames, Selection, VideoFormat, VideoInfo,
     VideoKind, VideoOptions,
 };
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// A video to read and the path of its result.
@@ -16,37 +20,42 @@ pub(in super::super) struct VideoPlan {
     pub(super) output: PathBuf,
     options: VideoOptions,
     selection: Selection,
+    /// Standard input, if its first bytes were read.
+    piped: Option<Piped>,
 }
 
-/// The name of standard input and output.
-const STREAM: &str = "-";
-
-/// Standard input as a file on Unix. Elsewhere there is no such file, so it conflicts with nothing.
-const STANDARD_INPUT: &str = "/dev/stdin";
-/// Likewise standard output.
-const STANDARD_OUTPUT: &str = "/dev/stdout";
-
-/// Returns the plan if the arguments name a video, `None` if they name images.
-pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
+/// Returns the plan if the arguments name a video, `None` if they name images. `piped` is standard
+/// input, if it is the input.
+pub(in super::super) fn plan(args: &Args, piped: Option<&Piped>) -> Result<Option<VideoPlan>> {
     let video = &args.video;
     let output = args.output.as_deref();
     let only_videos = video.fps.is_some()
         || video.frames.is_some()
         || video.every > 1
         || video.raw_size.is_some()
-        || video.raw_output;
-    let to_stream = output == Some(Path::new(STREAM));
+        || video.raw_output
+        || video.json_lines.is_some();
+    let to_stream = output.is_some_and(is_stream);
+    let are_objects = args.objects.format.is_some();
     let [input] = &args.inputs[..] else {
-        if only_videos || to_stream || args.inputs.iter().any(|i| i == Path::new(STREAM)) {
-            return Err(error!(Usage, "only one video can be segmented per call"));
+        let from_stream = args.inputs.iter().any(|input| is_stream(input));
+        if only_videos || (to_stream && !are_objects) || from_stream {
+            return Err(error!(
+                Usage,
+                "only one video, or one image of a stream, can be segmented per call"
+            ));
         }
         return Ok(None);
     };
-    let to_video = to_stream
-        || output.and_then(VideoFormat::from_path).is_some_and(|f| f != VideoFormat::Directory);
-    let from_stream = input == Path::new(STREAM);
+    let format = output.and_then(VideoFormat::from_path);
+    let to_video =
+        !are_objects && (to_stream || format.is_some_and(|f| f != VideoFormat::Directory));
+    let from_stream = is_stream(input);
     let kind = video::kind(input);
-    let is_video = is_video(args, input, kind, to_video);
+    let is_video = match piped {
+        Some(piped) => !piped.is_image(),
+        None => is_video(args, input, kind, to_video),
+    };
     if !is_video {
         return if only_videos {
             Err(error!(Usage, "is not a video")
@@ -56,9 +65,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
             Ok(None)
         };
     }
-    if args.probabilities {
-        return Err(error!(Usage, "--probabilities cannot be used with videos"));
-    }
+    args.refuse_for_videos()?;
     let has_rate = video.raw_size.is_none() && (from_stream || kind != VideoKind::Sequence);
     if video.fps.is_some() && has_rate {
         return Err(error!(
@@ -80,6 +87,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
         output,
         options: VideoOptions { frame_rate: video.fps, raw, ..VideoOptions::default() },
         selection,
+        piped: piped.cloned(),
     }))
 }
 
@@ -87,7 +95,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
 fn is_video(args: &Args, input: &Path, kind: VideoKind, to_video: bool) -> bool {
     let video = &args.video;
     match kind {
-        _ if input == Path::new(STREAM) || video.raw_size.is_some() => true,
+        _ if is_stream(input) || video.raw_size.is_some() => true,
         VideoKind::Y4m | VideoKind::Container => true,
         // An animation is a video unless --first-frame makes it a still image.
         VideoKind::Animation => {
@@ -103,7 +111,7 @@ fn is_video(args: &Args, input: &Path, kind: VideoKind, to_video: bool) -> bool 
 /// Returns NAME-STYLE with the extension of the video, or of a format that can hold the result.
 fn default_output(input: &Path, kind: VideoKind, style: Style) -> Result<PathBuf> {
     let extension = match kind {
-        _ if input == Path::new(STREAM) => None,
+        _ if is_stream(input) => None,
         VideoKind::Y4m => Some("y4m"),
         VideoKind::Animation => Some("gif"),
         VideoKind::Container if style == Style::Mask => Some("mkv"),
@@ -119,29 +127,28 @@ fn default_output(input: &Path, kind: VideoKind, style: Style) -> Result<PathBuf
 
 /// Refuses inputs and outputs that would fail only after the network was loaded.
 fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
-    let from_stream = input == Path::new(STREAM);
-    if from_stream && std::io::stdin().is_terminal() {
-        return Err(error!(Usage, "standard input is a terminal; pipe a video into it"));
+    let (from_stream, to_stream) = (is_stream(input), is_stream(output));
+    if from_stream {
+        refuse_terminal_input()?;
     }
-    let to_stream = output == Path::new(STREAM);
-    if to_stream && std::io::stdout().is_terminal() {
-        return Err(error!(
-            Usage,
-            "standard output is a terminal; pipe it into a program, or name a file"
-        ));
+    if to_stream {
+        refuse_terminal_output()?;
     }
     let mut outputs = inputs::claimed(args);
     if from_stream {
         // A file that the shell opened: `atrous segment - -o a.y4m <a.y4m`.
-        outputs.reads(Path::new(STANDARD_INPUT), "the input");
+        outputs.reads(Path::new(STANDARD_INPUT_FILE), "the input");
     } else {
         video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input"));
     }
     let name = if from_stream { "standard input".to_owned() } else { input.display().to_string() };
+    if let Some(lines) = &args.video.json_lines {
+        outputs.writes(lines, format!("the report of {name}"))?;
+    }
     let what = format!("the {} of {name}", args.style.suffix());
     if to_stream {
         // Likewise: `atrous segment a.y4m -o - >>a.y4m`.
-        return outputs.writes(Path::new(STANDARD_OUTPUT), what);
+        return outputs.writes(Path::new(STANDARD_OUTPUT_FILE), what);
     }
     let Some(format) = VideoFormat::from_path(output) else {
         return Err(error!(Usage, "unsupported video output format").file(output).advice(
@@ -156,10 +163,12 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
 
 impl VideoPlan {
     pub(super) fn source(&self) -> Result<Box<dyn FrameSource>> {
-        let source = if self.input == Path::new(STREAM) {
-            video::read(std::io::stdin(), "standard input", &self.options)?
-        } else {
-            video::open(&self.input, &self.options)?
+        let source = match &self.piped {
+            Some(piped) => video::read(piped.clone().into_reader(), STANDARD_INPUT, &self.options)?,
+            None if is_stream(&self.input) => {
+                video::read(std::io::stdin(), STANDARD_INPUT, &self.options)?
+            }
+            None => video::open(&self.input, &self.options)?,
         };
         video::select(source, self.selection)
     }
@@ -186,10 +195,12 @@ impl VideoPlan {
             std::fs::create_dir_all(directory)
                 .map_err(|e| Error::io(directory, "could not create the directory", e))?;
         }
-        video::create(&self.output, info, masks.then_some(&tools.table))
+        let binary = args.results.binary.then(binary_table).transpose()?;
+        let table = binary.as_ref().unwrap_or(&tools.table);
+        video::create(&self.output, info, masks.then_some(table))
     }
 
     pub(super) fn to_stream(&self) -> bool {
-        self.output == Path::new(STREAM)
+        is_stream(&self.output)
     }
 }
