@@ -8,6 +8,7 @@ mod binary;
 mod cityscapes;
 #[cfg(feature = "training")]
 mod color;
+mod data_yaml;
 pub mod doctor;
 #[cfg(feature = "training")]
 mod hold_out;
