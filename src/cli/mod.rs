@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod console;
 mod convert;
+mod convert_data;
 mod data_args;
 mod devices;
 mod docs;
@@ -76,6 +77,8 @@ enum Command {
     Eval(WithConsent<eval::Args>),
     /// Check a data set for faults before training on it
     Doctor(doctor::Args),
+    /// Write a data set as images, PNG masks and classes.txt
+    ConvertData(convert_data::Args),
     // As for `Segment`.
     #[cfg(feature = "hub")]
     Models(models::Args),
@@ -188,6 +191,7 @@ fn run(mut command: Command) -> Result<()> {
         Command::Bench(command) => bench::run(&command.args),
         Command::Eval(command) => eval::run(&command.args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::ConvertData(args) => convert_data::run(&args),
         Command::Completions(args) => docs::completions(&args, Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     }

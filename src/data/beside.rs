@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((listing.layout.name(), listing.split.as_deref()), ("beside", Some("valid")));
         assert_eq!(listing.classes.unwrap().names, ["background", "traffic light"]);
         assert_eq!(listing.pairs.len(), 1);
-        assert!(listing.pairs[0].mask.ends_with("valid/b_mask.png"));
+        assert!(listing.pairs[0].mask.path().ends_with("valid/b_mask.png"));
         assert!(listing.pairs[0].image.ends_with("valid/b.jpg"));
         fs::remove_file(root.path().join("train/_classes.csv")).unwrap();
         let alone = open(root.path().join("train"), None).unwrap();

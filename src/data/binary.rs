@@ -1,7 +1,7 @@
 //! Masks of a foreground in 0 and 255, as drawing programs and OpenCV write them.
 
 use super::{MaskValues, Pair};
-use crate::image::{ClassTable, LabelMap, voc_color};
+use crate::image::{ClassTable, voc_color};
 use crate::models::BACKGROUND;
 use rayon::prelude::*;
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ fn all_values(pairs: &[Pair], table: Option<&ClassTable>) -> Result<Vec<Values>,
     if probed.iter().any(Option::is_none) && 2 * binary <= probed.len() {
         return Err(None);
     }
-    let odd = |pair: &Pair| (binary > 0).then(|| pair.mask.clone());
+    let odd = |pair: &Pair| (binary > 0).then(|| pair.mask.path().to_owned());
     pairs.par_iter().map(|pair| Values::of(pair, table).ok_or_else(|| odd(pair))).collect()
 }
 
@@ -89,7 +89,7 @@ struct Values {
 impl Values {
     /// Reads a mask. `None` if it has other values or colors, or cannot be read.
     fn of(pair: &Pair, table: Option<&ClassTable>) -> Option<Self> {
-        let (map, by_color) = LabelMap::read_by_value_or_color(&pair.mask, table).ok()?;
+        let (map, by_color) = pair.mask.read(table).ok()?;
         if by_color {
             return None;
         }
@@ -154,6 +154,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut pairs = pairs(directory.path(), &[[0, 255], [0, 255], [0, 1], [255, 0]]);
         let found = adopt(&mut pairs, None);
-        assert_eq!(found, Found::AllBut(pairs[2].mask.clone()));
+        assert_eq!(found, Found::AllBut(pairs[2].mask.path().to_owned()));
     }
 }

@@ -4,7 +4,7 @@
 use super::pairing::Matched;
 use super::patterns::Patterns;
 use super::unrecognized::unrecognized;
-use super::{ade20k, beside, cityscapes, plain, voc};
+use super::{ade20k, beside, cityscapes, coco, label_studio, labelme, plain, voc, yolo};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use std::fmt;
@@ -20,7 +20,19 @@ static LAYOUTS: &[&dyn Layout] = &[
     &plain::SplitFirst,
     &plain::Annotated,
     &beside::Beside,
+    &coco::Coco,
+    &yolo::Yolo,
+    &labelme::Labelme,
+    &label_studio::LabelStudio,
 ];
+
+/// The pairs of a split, and what is read together with them.
+pub(super) struct Contents {
+    pub(super) matched: Matched,
+    pub(super) classes: Option<ClassTable>,
+    /// What was assumed or left out, for people.
+    pub(super) notes: Vec<String>,
+}
 
 /// How a data set arranges its files.
 pub(super) trait Layout: Sync {
@@ -47,6 +59,16 @@ pub(super) trait Layout: Sync {
 
     /// Matches the images and masks of a split; `None` if the data set has no splits.
     fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched>;
+
+    /// Returns the pairs of a split and the classes: those of `classes.txt`, or else the standard
+    /// ones. Annotations name their classes themselves.
+    fn contents(&self, root: &Path, split: Option<&str>) -> Result<Contents> {
+        let matched = self.matched(root, split)?;
+        let file = root.join("classes.txt");
+        let classes =
+            if file.exists() { ClassTable::read(file).map(Some) } else { self.classes(root) };
+        Ok(Contents { matched, classes: classes?, notes: Vec::new() })
+    }
 
     /// Returns the classes of a data set without a `classes.txt`.
     fn classes(&self, _root: &Path) -> Result<Option<ClassTable>> {
@@ -141,19 +163,13 @@ impl DatasetLayout {
         }
     }
 
-    pub(super) fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
-        self.layout().matched(root, split)
+    pub(super) fn contents(&self, root: &Path, split: Option<&str>) -> Result<Contents> {
+        self.layout().contents(root, split)
     }
 
     /// Returns a note if the classes are the standard ones because nothing lists others.
     pub(super) fn assumption(&self, root: &Path) -> Option<String> {
         self.layout().assumption(root).filter(|_| !root.join("classes.txt").exists())
-    }
-
-    /// Returns the classes: those of `classes.txt`, or else the standard ones.
-    pub(super) fn classes(&self, root: &Path) -> Result<Option<ClassTable>> {
-        let file = root.join("classes.txt");
-        if file.exists() { ClassTable::read(file).map(Some) } else { self.layout().classes(root) }
     }
 }
 

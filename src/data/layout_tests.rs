@@ -24,7 +24,7 @@ fn listed_pairs(root: &Path, split: Option<&str>) -> Vec<(String, String, String
     let relative =
         |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
     let pairs = open(root, split).unwrap().pairs.into_iter();
-    pairs.map(|p| (p.name, relative(&p.image), relative(&p.mask), p.values)).collect()
+    pairs.map(|p| (p.name, relative(&p.image), relative(p.mask.path()), p.values)).collect()
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn other_data_in_the_layout_of_ade20k_keeps_its_numbers() {
 fn classes_that_were_found_by_their_colors_are_not_renumbered() {
     let directory = tempfile::tempdir().unwrap();
     let pair = super::tests::write_pair(directory.path(), "a", (2, 1), |_, _| 0);
-    Image::new(Size::new(2, 1), vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
+    Image::new(Size::new(2, 1), vec![4, 5, 6, 1, 2, 3]).unwrap().save(pair.mask.path()).unwrap();
     let table = ClassTable::parse("0 sky 1 2 3\n1 car 4 5 6\n").unwrap();
     for values in [MaskValues::CLASSES, ade20k::VALUES, cityscapes::LABEL_IDS] {
         let (_, mask) = Pair { values, ..pair.clone() }.load(Some(&table)).unwrap();
@@ -311,7 +311,7 @@ fn what_is_held_out_depends_on_names_alone() {
         let pair = |n: &usize| Pair {
             name: format!("n{n}"),
             image: "p".into(),
-            mask: "m".into(),
+            mask: PathBuf::from("m").into(),
             values: MaskValues::CLASSES,
         };
         let pairs = names.iter().map(pair).collect();

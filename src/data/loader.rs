@@ -386,7 +386,7 @@ mod tests {
                 .save(&image)
                 .unwrap();
             image::GrayImage::from_pixel(8, 8, image::Luma([n % 2])).save(&mask).unwrap();
-            Pair { name: n.to_string(), image, mask, values: MaskValues::CLASSES }
+            Pair { name: n.to_string(), image, mask: mask.into(), values: MaskValues::CLASSES }
         };
         let augmentation = Augmentation { crop: Size::square(8), ..Augmentation::default() };
         let options = LoaderOptions { batch, workers: 2, ..LoaderOptions::default() };

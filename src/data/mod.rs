@@ -1,22 +1,28 @@
 //! Data sets for training and evaluation: directories of images with their masks, listed as pairs.
 
 mod ade20k;
+mod annotations;
 #[cfg(feature = "training")]
 mod augment;
 mod beside;
 mod binary;
 mod cityscapes;
+mod coco;
 #[cfg(feature = "training")]
 mod color;
+pub mod convert;
 mod data_yaml;
 pub mod doctor;
 #[cfg(feature = "training")]
 mod hold_out;
+mod label_studio;
+mod labelme;
 mod layout;
 #[cfg(test)]
 mod layout_tests;
 #[cfg(feature = "training")]
 mod loader;
+mod mask;
 mod pairing;
 mod patterns;
 mod plain;
@@ -31,9 +37,11 @@ mod test_files;
 mod tests;
 mod unrecognized;
 mod voc;
+mod yolo;
 
 #[cfg(feature = "training")]
 pub use augment::Augmentation;
+pub use annotations::Annotation;
 pub use layout::DatasetLayout;
 #[cfg(feature = "training")]
 pub(crate) use layout::is_split_named;
@@ -41,6 +49,7 @@ pub(crate) use layout::is_split_named;
 pub(crate) use loader::MAX_WORKERS;
 #[cfg(feature = "training")]
 pub use loader::{Batch, Loader, LoaderOptions};
+pub use mask::Mask;
 pub(crate) use pairing::{Mismatch, MismatchKind};
 pub use patterns::Patterns;
 pub use plain::list_directories;
@@ -49,6 +58,7 @@ pub use source::DataSource;
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Image, LabelMap, decode};
 use crate::text;
+use layout::Contents;
 use pairing::Matched;
 use std::fmt;
 use std::path::PathBuf;
@@ -60,8 +70,8 @@ pub struct Pair {
     pub name: String,
     /// Path of the image.
     pub image: PathBuf,
-    /// Path of the mask: PNG, TIFF, BMP, GIF or `.npy`.
-    pub mask: PathBuf,
+    /// The labels: a PNG, TIFF, BMP, GIF or `.npy` file, or shapes.
+    pub mask: Mask,
     /// Meaning of the mask's values. RGB masks contain the colors of classes instead.
     pub values: MaskValues,
 }
@@ -76,11 +86,11 @@ impl Pair {
     /// size.
     pub fn load(&self, table: Option<&ClassTable>) -> Result<(Image, LabelMap)> {
         let image = decode(&self.image)?;
-        let (mut mask, by_color) = LabelMap::read_by_value_or_color(&self.mask, table)?;
+        let (mut mask, by_color) = self.mask.read(table)?;
         if image.size() != mask.size() {
             let (mask, image) = (mask.size(), image.size());
             return Err(error!(Data, "the mask has {mask} pixels, but the image has {image}")
-                .file(&self.mask)
+                .file(self.mask.path())
                 .advice("check whether one of them was rotated or resized"));
         }
         // Colors already name classes, whatever the values mean.
@@ -211,6 +221,25 @@ impl Listing {
             .advice("write 1 for the foreground in all of them; if 255 marks pixels to ignore, list both classes and the line `255 ignore` in classes.txt"))
     }
 
+    /// Checks that another split of the data set has the same classes: annotation files list their
+    /// own, and the same label would mean different classes.
+    ///
+    /// # Errors
+    /// Returns an error that names both splits if it has others.
+    pub(crate) fn check_same_classes(&self, other: &Self) -> Result<()> {
+        let names = |listing: &Self| listing.classes.as_ref().map(|table| table.names.clone());
+        match (names(self), names(other)) {
+            (Some(own), Some(others)) if own != others => {
+                let [own, others] =
+                    [self, other].map(|l| text::excerpt(l.split.as_deref().unwrap_or_default()));
+                Err(error!(Data, "the split {others} has other classes than {own}")
+                    .file(&self.root)
+                    .advice("the same number must mean the same class in all splits: export them together"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sets what the values of the masks mean, if they tell. `table` overrides the classes.
     fn with_meaning(mut self, table: Option<&ClassTable>) -> Self {
         let assumption = self.layout.assumption(&self.root).filter(|_| table.is_none());
@@ -247,8 +276,7 @@ pub(crate) fn splits(source: &DataSource) -> Result<Vec<String>> {
 fn find(source: &DataSource, split: Option<&str>) -> Result<(Listing, Matched)> {
     let (root, layout) = (source.directory(), source.layout()?);
     let split = layout.split(root, split)?;
-    let matched = layout.matched(root, split.as_deref())?;
-    let classes = layout.classes(root)?;
-    let (root, pairs, notes) = (root.to_path_buf(), Vec::new(), Vec::new());
+    let Contents { matched, classes, notes } = layout.contents(root, split.as_deref())?;
+    let (root, pairs) = (root.to_path_buf(), Vec::new());
     Ok((Listing { root, layout, split, pairs, classes, notes }, matched))
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 /// Extensions of image files; other files (`Thumbs.db`, `.txt`) are skipped.
-const IMAGES: &[&str] = &[
+pub(super) const IMAGES: &[&str] = &[
     "png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam",
     "qoi", "tga",
 ];
@@ -64,9 +64,14 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
+    /// Whether it is an entry of a list or an annotation file.
+    pub(super) fn is_listed(&self) -> bool {
+        self.file.extension().is_some_and(|e| e == "txt" || e == "json")
+    }
+
     /// Returns the file that would be the mask of an image, were it in a format of masks.
     fn mask_of_another_format(&self) -> Option<PathBuf> {
-        let is_listed = self.file.extension().is_some_and(|e| e == "txt");
+        let is_listed = self.is_listed();
         let extensions = IMAGES.iter().filter(|extension| !MASKS.contains(extension));
         extensions
             .filter(|_| self.kind == MismatchKind::NoMask && !is_listed)
@@ -90,7 +95,7 @@ impl Matched {
         let Some(first) = self.mismatches.first() else {
             for pair in &self.pairs {
                 refuse_special(&pair.image, "an image")?;
-                refuse_special(&pair.mask, "a mask")?;
+                refuse_special(pair.mask.path(), "a mask")?;
             }
             return Ok(self.pairs);
         };
@@ -100,7 +105,7 @@ impl Matched {
         }
         let same_kind: Vec<&Mismatch> =
             self.mismatches.iter().filter(|m| m.kind == first.kind).collect();
-        let listed = first.file.extension().is_some_and(|e| e == "txt");
+        let listed = first.is_listed();
         let (noun, problem) = match (first.kind, listed) {
             (MismatchKind::NoMask, false) => ("image", "without a mask of the same name"),
             (MismatchKind::NoMask, true) => ("listed name", "without a mask"),
@@ -208,7 +213,7 @@ impl Directories {
             }
             match (image, mask) {
                 (Some(image), Some(mask)) => {
-                    let (name, values) = (entry.name, MaskValues::CLASSES);
+                    let (name, mask, values) = (entry.name, mask.into(), MaskValues::CLASSES);
                     out.pairs.push(Pair { name, image, mask, values });
                 }
                 (image, _) => {
@@ -298,7 +303,7 @@ pub(super) fn match_up(
     let mut out = Matched { pairs: Vec::with_capacity(images.len()), mismatches };
     for (name, image) in images {
         match masks.remove(&name) {
-            Some(mask) => out.pairs.push(Pair { name, image, mask, values }),
+            Some(mask) => out.pairs.push(Pair { name, image, mask: mask.into(), values }),
             None => out.mismatches.push(Mismatch {
                 kind: MismatchKind::NoMask,
                 name,
@@ -406,6 +411,15 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Whether a directory directly contains images.
 pub(super) fn has_images(directory: &Path) -> Result<bool> {
     Ok(files(directory)?.iter().any(|path| name_of(path, IMAGES).is_some()))
+}
+
+/// Returns the images directly in a directory by name. Adds files with the same name to
+/// `mismatches`.
+pub(super) fn image_files(
+    directory: &Path,
+    mismatches: &mut Vec<Mismatch>,
+) -> Result<BTreeMap<String, PathBuf>> {
+    by_name(&files(directory)?, IMAGES, mismatches)
 }
 
 /// Number of images directly in a directory; 0 if it cannot be listed.

@@ -208,7 +208,7 @@ mod tests {
         let listing = open(DataSource::from(Patterns { images, masks }), split)?;
         let relative = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
         let pair = |pair: super::super::Pair| {
-            format!("{}: {} {}", pair.name, relative(&pair.image), relative(&pair.mask))
+            format!("{}: {} {}", pair.name, relative(&pair.image), relative(pair.mask.path()))
         };
         Ok(listing.pairs.into_iter().map(pair).collect())
     }

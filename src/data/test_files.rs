@@ -21,7 +21,7 @@ pub(super) fn pairs(directory: &Path, masks: &[[u8; 2]]) -> Vec<Pair> {
         let path = directory.join(format!("{i}.png"));
         image::GrayImage::from_raw(2, 1, mask.to_vec()).unwrap().save(&path).unwrap();
         let values = MaskValues::CLASSES;
-        Pair { name: i.to_string(), image: path.clone(), mask: path, values }
+        Pair { name: i.to_string(), image: path.clone(), mask: path.into(), values }
     };
     masks.iter().enumerate().map(write).collect()
 }

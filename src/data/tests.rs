@@ -260,7 +260,7 @@ fn a_file_that_cannot_be_read_is_named_when_its_batch_has_come() {
     let directory = tempfile::tempdir().unwrap();
     let mut pairs = pairs(directory.path(), 6);
     std::fs::write(&pairs[4].image, b"no image").unwrap();
-    pairs[2].mask = directory.path().join("gone.png");
+    pairs[2].mask = directory.path().join("gone.png").into();
     let mut loader = loader(
         &pairs,
         busy(),

@@ -191,6 +191,6 @@ mod tests {
         ]);
         let listing = open(root.path(), None).unwrap();
         assert_eq!(listing.classes.unwrap().names, ["background", "doc"]);
-        assert!(listing.pairs[0].mask.ends_with("SegmentationClassPNG/a.png"));
+        assert!(listing.pairs[0].mask.path().ends_with("SegmentationClassPNG/a.png"));
     }
 }

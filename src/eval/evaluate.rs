@@ -91,7 +91,7 @@ pub(crate) fn evaluate_unless(
             }
         };
         let prediction = predict(&image).map_err(|e| e.file(&pair.image))?;
-        confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(&pair.mask))?;
+        confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(pair.mask.path()))?;
         on_image(&Scored { index, pair, image: &image, truth: &truth, prediction: &prediction })?;
     }
     Ok(Some(confusion))
@@ -169,7 +169,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("0-mask.png") && error.contains("label 1"), "{error}");
-        pairs[1].mask = directory.path().join("none.png");
+        pairs[1].mask = directory.path().join("none.png").into();
         let mut seen = 0;
         let mut each = |_: &Scored| {
             seen += 1;

@@ -1,5 +1,6 @@
 //! Reading and writing files: atomic writes, reads with a size limit, and locks on directories.
 
+mod directory;
 mod fifo;
 pub(crate) mod json_path;
 mod lock;
@@ -7,6 +8,7 @@ mod pattern;
 mod read;
 mod temporary;
 
+pub(crate) use directory::NewDirectory;
 #[cfg(feature = "cli")]
 pub(crate) use fifo::interrupt;
 pub(crate) use lock::{DirectoryLock, is_at, remove_stale_temporaries};

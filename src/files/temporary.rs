@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -35,6 +35,17 @@ pub(crate) fn create(
     Ok((file, Registered(path)))
 }
 
+/// As [`create`], for a directory.
+pub(crate) fn create_directory(
+    make: impl FnOnce() -> io::Result<TempDir>,
+) -> io::Result<(TempDir, Registered)> {
+    let mut live = live();
+    let directory = make()?;
+    let path = directory.path().to_owned();
+    live.insert(path.clone());
+    Ok((directory, Registered(path)))
+}
+
 /// Removes all registered files and prevents new ones from being created. Only for a process that
 /// is about to exit.
 #[cfg(feature = "cli")]
@@ -59,8 +70,10 @@ pub(crate) fn remove_temporaries() {
 #[cfg(feature = "cli")]
 fn remove(paths: &BTreeSet<PathBuf>) {
     for path in paths {
-        // It may already have been renamed.
-        let _ = std::fs::remove_file(path);
+        // It may already have been renamed, or be a directory.
+        if std::fs::remove_file(path).is_err() {
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
 }
 

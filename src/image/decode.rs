@@ -328,6 +328,25 @@ pub(crate) fn dimensions(path: &Path) -> Result<Size> {
     Ok(Size::new(width as usize, height as usize))
 }
 
+/// Reads the columns and rows that an image file has when it is decoded: rotated by its EXIF
+/// orientation.
+///
+/// # Errors
+/// As for [`dimensions`].
+pub(crate) fn upright_dimensions(path: &Path) -> Result<Size> {
+    let size = dimensions(path)?;
+    Ok(if is_turned(path).unwrap_or(false) { size.transposed() } else { size })
+}
+
+/// Whether columns become rows when an image file is decoded; `None` if it cannot be read.
+fn is_turned(path: &Path) -> Option<bool> {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    let file = BufReader::new(open_image(path).ok()?);
+    let mut decoder = ImageReader::new(file).with_guessed_format().ok()?.into_decoder().ok()?;
+    let orientation = decoder.orientation().ok()?;
+    Some(matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH))
+}
+
 pub(crate) fn damaged(error: ImageError) -> Error {
     let message = match &error {
         ImageError::Limits(_) => "decoding needs more memory than the limit allows",

@@ -41,7 +41,7 @@ mod sheet;
 
 pub(crate) use colors::voc_color;
 pub use decode::{BACKDROP, DecodeOptions, Image, decode, decode_bytes};
-pub(crate) use decode::{damaged, dimensions};
+pub(crate) use decode::{MAX_PIXELS, damaged, dimensions, upright_dimensions};
 pub use file_format::FileFormat;
 pub use labels::LabelMap;
 pub(crate) use labels::append_labels;

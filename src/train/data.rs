@@ -54,6 +54,9 @@ impl TrainingData {
         } else {
             (training, data::open_with_classes(source, Some(&settings.val_split), table)?)
         };
+        if table.is_none() {
+            training.check_same_classes(&validation)?;
+        }
         let (training, validation) = same_meaning(training, validation)?;
         let table = origin.classes.clone().or_else(|| training.classes.clone());
         let table = table.ok_or_else(|| {

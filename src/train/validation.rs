@@ -157,7 +157,7 @@ mod tests {
             super::dry_run(&trainer, pairs, &ClassTable::generic(3), Path::new("run"), context)
         };
         dry_run(&pairs).unwrap();
-        image::GrayImage::new(64, 33).save(&pairs[1].mask).unwrap();
+        image::GrayImage::new(64, 33).save(pairs[1].mask.path()).unwrap();
         let text = dry_run(&pairs).unwrap_err().to_string();
         assert!(text.contains("b.mask.png"), "{text}");
 

@@ -29,7 +29,7 @@ fn the_voc_samples_are_listed_and_their_masks_contain_classes() {
         }
     }
     let listing = data::open(root.join("voc-sample"), Some("all")).unwrap();
-    let first = LabelMap::read(&listing.pairs[0].mask, None).unwrap();
+    let first = LabelMap::read(listing.pairs[0].mask.path(), None).unwrap();
     let mut names: Vec<_> =
         legend(&first, &ClassTable::voc()).into_iter().map(|e| e.name).collect();
     names.sort();
@@ -52,7 +52,7 @@ fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
     assert_eq!(listing.classes, Some(ClassTable::camvid()));
     let mut confusion = Confusion::new(12, &[]).unwrap();
     for pair in &listing.pairs {
-        let mask = LabelMap::read(&pair.mask, None).unwrap();
+        let mask = LabelMap::read(pair.mask.path(), None).unwrap();
         confusion.add(&mask.labels, &mask.labels).unwrap();
     }
     assert_eq!(confusion.pixels(), 367 * 480 * 360);

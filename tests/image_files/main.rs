@@ -1,5 +1,6 @@
 //! Images in and out: formats, what is in them, and the results that the program writes.
 
+mod annotations;
 mod data;
 mod formats;
 mod segmented;

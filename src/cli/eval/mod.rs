@@ -200,7 +200,7 @@ fn check_outputs(args: &Args, subject: &Subject) -> Result<()> {
     outputs.reads_lists(subject.source.directory());
     for pair in &subject.pairs {
         outputs.reads(&pair.image, "an image of the data set");
-        outputs.reads(&pair.mask, "a mask of the data set");
+        outputs.reads(pair.mask.path(), "a mask of the data set");
     }
     if let Some(path) = &args.class_table {
         outputs.reads(path, "the class table");
@@ -320,7 +320,7 @@ fn score(
             if let Some(bands) = &mut bands {
                 bands
                     .add(scored.truth, scored.prediction)
-                    .map_err(|e| e.file(&scored.pair.mask))?;
+                    .map_err(|e| e.file(scored.pair.mask.path()))?;
             }
             bar.inc(1);
             bar.set_message(printable(&scored.pair.name).into_owned());

@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, segmenter: &Segmenter, subject: &Subject) -> Resu
                 let labels = best.borrow().labels(threshold);
                 confusion
                     .add(&scored.truth.labels, &labels)
-                    .map_err(|e| e.file(&scored.pair.mask))?;
+                    .map_err(|e| e.file(scored.pair.mask.path()))?;
             }
             bar.inc(1);
             bar.set_message(printable(&scored.pair.name).into_owned());

@@ -60,7 +60,7 @@ fn check(pair: &Pair, table: &ClassTable) -> Checked {
     let counts = mask.as_ref().map(|mask| &mask.counts);
     let labels: Vec<u16> = counts.map_or_else(Vec::new, |counts| counts.keys().copied().collect());
     if labels == [0, 255] && table.len() == 2 && !table.ignored_values().contains(&255) {
-        faults.push(Finding::fault(Problem::ZeroAnd255, &pair.mask, ""));
+        faults.push(Finding::fault(Problem::ZeroAnd255, pair.mask.path(), ""));
     }
     match (dimensions(&pair.image), &mask) {
         (Err(e), _) => {
@@ -70,7 +70,7 @@ fn check(pair: &Pair, table: &ClassTable) -> Checked {
         // The header does not tell whether the image is rotated when it is read.
         (Ok(size), Some(mask)) if ![size, size.transposed()].contains(&mask.size) => {
             let detail = format!("{} pixels, but the image has {size}", mask.size);
-            faults.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
+            faults.push(Finding::fault(Problem::SizeDiffers, pair.mask.path(), detail));
         }
         _ => {}
     }
@@ -119,7 +119,7 @@ mod tests {
             image::RgbImage::new(12, 8).save(&image).unwrap();
             let value = |x: u32, _| image::Luma([values[x as usize / 3]]);
             image::GrayImage::from_fn(12, height, value).save(&mask).unwrap();
-            Pair { name: i.to_string(), image, mask, values: MaskValues::CLASSES }
+            Pair { name: i.to_string(), image, mask: mask.into(), values: MaskValues::CLASSES }
         };
         masks.iter().enumerate().map(write).collect()
     }
@@ -182,7 +182,7 @@ mod tests {
         let table = ClassTable::parse(TABLE).unwrap();
         let mut pairs = pairs(directory.path(), &[GOOD, GOOD]);
         std::fs::write(&pairs[0].image, "no image").unwrap();
-        pairs[1].mask = directory.path().join("missing.png");
+        pairs[1].mask = directory.path().join("missing.png").into();
         let error = check_before_training("validation", &pairs, &table).unwrap_err().to_string();
         assert!(error.contains("2 of 2 checked validation masks"), "{error}");
         assert!(error.contains("unreadable files"), "{error}");

@@ -17,11 +17,12 @@ const PLAUSIBLE: usize = 256;
 /// with names. `None` if a sample of the masks has no colors.
 pub fn unnamed_colors(pairs: &[Pair]) -> Option<Error> {
     let of_mask = |pair: &&Pair| -> Option<HashMap<[u8; 3], u64>> {
+        let mask = pair.mask.stored()?;
         // What can be read without a table has values, which are classes.
-        if LabelMap::read(&pair.mask, None::<&ClassTable>).is_ok() {
+        if LabelMap::read(mask, None::<&ClassTable>).is_ok() {
             return None;
         }
-        let image = decode(&pair.mask).ok()?;
+        let image = decode(mask).ok()?;
         let mut counts = HashMap::new();
         for color in image.rgb.as_chunks::<3>().0 {
             *counts.entry(*color).or_insert(0) += 1;
@@ -75,7 +76,7 @@ mod tests {
         let pair = Pair {
             name: "a".to_owned(),
             image: mask.clone(),
-            mask: mask.clone(),
+            mask: mask.clone().into(),
             values: MaskValues::CLASSES,
         };
         let color = |x: u32, _| image::Rgb(if x == 0 { [9, 8, 7] } else { [0, 0, 0] });

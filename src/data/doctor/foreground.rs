@@ -3,7 +3,7 @@
 use super::Problem;
 use crate::data::{MaskValues, Pair};
 use crate::error::{Error, Result, error};
-use crate::image::{ClassTable, LabelMap};
+use crate::image::ClassTable;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ pub fn check_foreground(pairs: &[Pair], table: &ClassTable, ignore: u32) -> Resu
 
 /// Returns the labels of a mask, `None` if it cannot be read.
 fn labels(pair: &Pair, table: &ClassTable) -> Option<BTreeSet<u16>> {
-    let (map, by_color) = LabelMap::read_by_value_or_color(&pair.mask, Some(table)).ok()?;
+    let (map, by_color) = pair.mask.read(Some(table)).ok()?;
     let meaning = if by_color { MaskValues::CLASSES } else { pair.values };
     let mut seen = vec![false; 1 << 16];
     map.labels.iter().for_each(|&value| seen[usize::from(value)] = true);
@@ -84,7 +84,7 @@ mod tests {
             check_foreground(&pairs(directory.path(), masks), &table, 255).unwrap();
         }
         let mut unreadable = pairs(directory.path(), &[[0, 255]]);
-        unreadable[0].mask = directory.path().join("missing.png");
+        unreadable[0].mask = directory.path().join("missing.png").into();
         check_foreground(&unreadable, &table, 255).unwrap();
     }
 }

@@ -35,11 +35,21 @@ pub(super) fn check(
     table: Option<&ClassTable>,
     findings: &mut Vec<Finding>,
 ) -> Option<Mask> {
-    let file = &pair.mask;
-    let mask = match MaskFile::read(file, table) {
+    let file = pair.mask.path();
+    let read = match pair.mask.stored() {
+        Some(file) => MaskFile::read(file, table),
+        None => {
+            let drawn = |(map, _)| MaskFile { map, pixels: MaskPixels::Values };
+            pair.mask.read(table).map(drawn)
+        }
+    };
+    let mask = match read {
         Ok(mask) => mask,
         Err(error) => {
-            findings.push(unreadable_mask(file, table, &error));
+            findings.push(match pair.mask.stored() {
+                Some(file) => unreadable_mask(file, table, &error),
+                None => Finding::fault(Problem::Unreadable, file, cause_of(&error, file)),
+            });
             return None;
         }
     };
@@ -47,7 +57,8 @@ pub(super) fn check(
     let values = count(map.labels.iter().copied());
     // Colors already name classes, whatever the values mean.
     let meaning = if by_color { MaskValues::CLASSES } else { pair.values };
-    let cause = common_cause(file, meaning, &mask, &values, table);
+    let stored = pair.mask.stored();
+    let cause = stored.and_then(|file| common_cause(file, meaning, &mask, &values, table));
     let mut counts = BTreeMap::new();
     for (&value, &n) in &values {
         *counts.entry(meaning.class(value)).or_insert(0) += n;

@@ -117,6 +117,9 @@ impl Doctor {
             doctor.splits.push(listing);
         }
         if doctor.table.is_none() {
+            if let Some((first, others)) = doctor.splits.split_first() {
+                others.iter().try_for_each(|other| first.check_same_classes(other))?;
+            }
             doctor.table = doctor.splits.first().and_then(|split| split.classes.clone());
         }
         Ok(doctor)
@@ -130,7 +133,7 @@ impl Doctor {
     /// Images and masks to read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let pairs = self.splits.iter().flat_map(|split| &split.pairs);
-        pairs.flat_map(|pair| [&*pair.image, &*pair.mask])
+        pairs.flat_map(|pair| [&*pair.image, pair.mask.path()])
     }
 
     /// Reads and checks all images and masks, on all cores. Calls `on_pair` after each pair, from
@@ -266,7 +269,7 @@ impl Examination {
 
 /// The splits for training, validation and test. Lists of VOC overlap: `trainaug` contains `train`;
 /// `trainval` contains `train` and `val`, and is used only if there is no other training split.
-fn default_splits(splits: Vec<String>) -> Vec<Option<String>> {
+pub(in crate::data) fn default_splits(splits: Vec<String>) -> Vec<Option<String>> {
     let exists = |name: &str| splits.iter().any(|split| split == name);
     let training =
         ["trainaug", "train", "training", "trainval"].into_iter().find(|name| exists(name));
@@ -283,7 +286,7 @@ fn default_splits(splits: Vec<String>) -> Vec<Option<String>> {
 }
 
 fn mismatch_finding(mismatch: &Mismatch) -> Finding {
-    let listed = mismatch.file.extension().is_some_and(|e| e == "txt");
+    let listed = mismatch.is_listed();
     let partner = mismatch.partner.display();
     let problem = match mismatch.kind {
         MismatchKind::NoMask => Problem::NoMask,
@@ -364,7 +367,7 @@ fn check_pair(pair: &Pair, table: Option<&ClassTable>) -> CheckedPair {
     match checked.size {
         Some(size) if size != mask.size => {
             let detail = format!("{} pixels, but the image has {size}", mask.size);
-            checked.findings.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
+            checked.findings.push(Finding::fault(Problem::SizeDiffers, pair.mask.path(), detail));
         }
         _ => checked.counts = Some(mask.counts),
     }
