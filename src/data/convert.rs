@@ -131,7 +131,8 @@ impl Conversion {
         }
         let (classes, mut notes) = self.written_table(has_255);
         let list = directory.path().join("classes.txt");
-        fs::write(&list, lines(&classes)).map_err(|e| Error::io(output, "could not be written", e))?;
+        fs::write(&list, lines(&classes))
+            .map_err(|e| Error::io(output, "could not be written", e))?;
         directory.commit()?;
         let all = self.splits.iter().flat_map(|split| &split.notes);
         all.for_each(|note| {

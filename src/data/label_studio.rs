@@ -79,7 +79,8 @@ impl Layout for LabelStudio {
             let id = task.id.unwrap_or_default();
             reader.add(task).map_err(|e| e.at(format!("task {id}")).file(&file))?;
         }
-        let counted = reader.left_out.iter().map(|(what, n)| format!("{}{what}", count(*n, "item")));
+        let counted =
+            reader.left_out.iter().map(|(what, n)| format!("{}{what}", count(*n, "item")));
         let notes = names.note().into_iter().chain(counted).collect();
         Ok(Contents { matched: reader.matched, classes: Some(classes), notes })
     }
@@ -206,7 +207,8 @@ impl Reader<'_> {
             self.leave_out(" with several annotations: the first is used");
         }
         let address = task.image().map(str::to_owned);
-        let Some(labeling) = task.annotations.into_iter().flatten().find(|l| !l.was_cancelled) else {
+        let Some(labeling) = task.annotations.into_iter().flatten().find(|l| !l.was_cancelled)
+        else {
             self.leave_out(" without an annotation are left out");
             return Ok(());
         };
@@ -276,7 +278,8 @@ impl Reader<'_> {
             return Ok(None);
         };
         let label = self.names.number(&name)?;
-        let size = size.ok_or_else(|| error!(Data, "has no `original_width` and `original_height`"))?;
+        let size =
+            size.ok_or_else(|| error!(Data, "has no `original_width` and `original_height`"))?;
         let outline = match (value.points, value.rle) {
             (Some(points), _) => polygon(&points, size)?,
             (None, Some(rle)) => Outline::Brush(rle.into()),

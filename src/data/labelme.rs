@@ -183,9 +183,12 @@ impl File {
         }
         if self.entry.image_data.as_ref().is_some_and(|data| data.0) {
             let stated = text::excerpt(&stated);
-            return Err(error!(Data, "the image `{stated}` is missing, except for the copy in this file")
-                .file(&self.path)
-                .advice("write the image beside the file, for example with `labelme_export_json`"));
+            return Err(error!(
+                Data,
+                "the image `{stated}` is missing, except for the copy in this file"
+            )
+            .file(&self.path)
+            .advice("write the image beside the file, for example with `labelme_export_json`"));
         }
         Ok(Err(Mismatch {
             kind: MismatchKind::NoImage,
@@ -242,8 +245,9 @@ impl ShapeEntry {
         Ok(Some(match self.shape_type.as_deref() {
             None | Some("polygon" | "oriented_rectangle") => {
                 if points.len() < 3 {
-                    return Err(error!(Data, "a polygon of {} points", points.len())
-                        .advice("a polygon has at least three points: complete or delete the shape"));
+                    return Err(error!(Data, "a polygon of {} points", points.len()).advice(
+                        "a polygon has at least three points: complete or delete the shape",
+                    ));
                 }
                 Outline::Polygon(points.into_iter().map(pixels).collect())
             }
@@ -260,9 +264,9 @@ impl ShapeEntry {
             Some("mask") => {
                 let [[x0, y0], [x1, y1]] = two()?.map(pixels);
                 let text = self.mask.as_deref().unwrap_or_default();
-                let png = BASE64_STANDARD.decode(text).map_err(|e| {
-                    error!(Data, "the mask is not valid base64").source(e)
-                })?;
+                let png = BASE64_STANDARD
+                    .decode(text)
+                    .map_err(|e| error!(Data, "the mask is not valid base64").source(e))?;
                 Outline::Bitmap([x0, y0, x1, y1], png.into())
             }
             Some(_) => return Ok(None),

@@ -39,9 +39,9 @@ mod unrecognized;
 mod voc;
 mod yolo;
 
+pub use annotations::Annotation;
 #[cfg(feature = "training")]
 pub use augment::Augmentation;
-pub use annotations::Annotation;
 pub use layout::DatasetLayout;
 #[cfg(feature = "training")]
 pub(crate) use layout::is_split_named;

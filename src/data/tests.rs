@@ -31,7 +31,7 @@ pub(super) fn write_pair(
         (directory.join(format!("{name}-image.png")), directory.join(format!("{name}-mask.png")));
     Image::new(Size::new(w, h), rgb).unwrap().save(&image).unwrap();
     LabelMap::new(Size::new(w, h), labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
-    Pair { name: name.into(), image, mask, values: MaskValues::CLASSES }
+    Pair { name: name.into(), image, mask: mask.into(), values: MaskValues::CLASSES }
 }
 
 fn pairs(directory: &Path, n: usize) -> Vec<Pair> {

@@ -16,8 +16,11 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// Splits of `data.yaml`, and what their directories are also called.
-const SPLITS: [(&str, &[&str]); 3] =
-    [("train", &["train", "training"]), ("val", &["val", "valid", "validation"]), ("test", &["test"])];
+const SPLITS: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("val", &["val", "valid", "validation"]),
+    ("test", &["test"]),
+];
 
 /// Distance by which coordinates may leave the range from 0 to 1, as in Ultralytics' check.
 const TOLERANCE: f32 = 0.01;
@@ -85,16 +88,17 @@ struct Split {
 fn splits(root: &Path) -> Result<Vec<Split>> {
     // What is damaged is reported when the classes are read.
     let yaml = data_yaml::read(root).ok().flatten().unwrap_or_default();
-    let base = yaml.path.as_deref().and_then(inside).map_or(root.to_owned(), |path| root.join(path));
+    let base =
+        yaml.path.as_deref().and_then(inside).map_or(root.to_owned(), |path| root.join(path));
     let stated = [&yaml.train, &yaml.val, &yaml.test];
     let mut found = Vec::new();
     for ((name, others), path) in SPLITS.into_iter().zip(stated) {
         // Roboflow writes `../train/images` for a directory beside the file.
         let path = path.as_deref().and_then(inside);
         let stated = path.iter().flat_map(|path| [base.join(path), root.join(path)]);
-        let usual = others.iter().flat_map(|other| {
-            [root.join("images").join(other), root.join(other).join("images")]
-        });
+        let usual = others
+            .iter()
+            .flat_map(|other| [root.join("images").join(other), root.join(other).join("images")]);
         let split = stated.chain(usual).find_map(|images| {
             let labels = labels_of(root, &images)?;
             let is_split = images.is_dir() && labels.is_dir();
@@ -152,7 +156,8 @@ impl Split {
         }
         let strays = super::pairing::files(&self.labels)?;
         for file in strays.into_iter().filter(|path| path.extension().is_some_and(|e| e == "txt")) {
-            let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+            let name =
+                file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
             // A list of classes may be beside the labels.
             if !images.contains_key(&name) && name != "classes" {
                 let (kind, partner) = (MismatchKind::NoImage, self.images.clone());
@@ -208,16 +213,16 @@ fn parse(line: &str, classes: usize, size: crate::geometry::Size) -> Result<(u16
     let mut words = line.split_whitespace();
     let class = words.next().and_then(|word| word.parse::<f64>().ok());
     // Some tools write `0.0`.
-    let class = class.filter(|class| class.fract() == 0.0 && *class >= 0.0).ok_or_else(malformed)?;
+    let class =
+        class.filter(|class| class.fract() == 0.0 && *class >= 0.0).ok_or_else(malformed)?;
     if class as usize >= classes.min(MAX_CLASSES) {
         return Err(error!(Data, "class {class} is not one of the {classes} in data.yaml"));
     }
     let numbers: Option<Vec<f32>> = words.map(|word| word.parse().ok()).collect();
     let numbers = numbers.ok_or_else(malformed)?;
     if numbers.len() == 4 {
-        return Err(error!(Data, "the line is a box, not a polygon").advice(
-            "this is a data set for detection; export it for segmentation (polygons)",
-        ));
+        return Err(error!(Data, "the line is a box, not a polygon")
+            .advice("this is a data set for detection; export it for segmentation (polygons)"));
     }
     if numbers.len() < 6 || numbers.len() % 2 == 1 {
         return Err(malformed());

@@ -128,7 +128,7 @@ mod tests {
                 (directory.join(format!("{i}.png")), directory.join(format!("{i}-mask.png")));
             Image::new(Size::new(4, 2), rgb).unwrap().save(&image).unwrap();
             LabelMap::new(Size::new(4, 2), labels).unwrap().write(&mask, &table).unwrap();
-            Pair { name, image, mask, values: MaskValues::CLASSES }
+            Pair { name, image, mask: mask.into(), values: MaskValues::CLASSES }
         };
         (0..3).map(pair).collect()
     }

@@ -130,7 +130,7 @@ mod tests {
             ["image", "mask"].map(|kind| directory.join(format!("{name}.{kind}.png")));
         image::RgbImage::new(size.0, size.1).save(&image).unwrap();
         image::GrayImage::new(size.0, size.1).save(&mask).unwrap();
-        Pair { name: name.to_owned(), image, mask, values: MaskValues::CLASSES }
+        Pair { name: name.to_owned(), image, mask: mask.into(), values: MaskValues::CLASSES }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Annotations of every tool against the pixels of the tools' own code, which
 //! `tests/golden/annotations.py` ran.
 
-use atrous::data::open;
+use assert_cmd::Command;
+use atrous::data::convert::Conversion;
+use atrous::data::doctor::{Doctor, Finding, Severity};
+use atrous::data::{Pair, open};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 struct Case {
     entry: Value,
@@ -57,6 +61,26 @@ fn compare(root: &Path, layout: &str, cases: &[Case]) {
         }
     }
     assert!(report.is_empty(), "{report}");
+    convert(root, layout, cases.len());
+}
+
+/// Fails if the data set has other images, labels or classes in the plain layout.
+fn convert(root: &Path, layout: &str, pairs: usize) {
+    let other = tempfile::tempdir().unwrap();
+    let output = other.path().join("plain");
+    let conversion = Conversion::new(root, &[], None).unwrap();
+    let converted = conversion.write(&output, false, &AtomicBool::new(false), || ()).unwrap();
+    assert_eq!((converted.layout, converted.splits[0].pairs), (layout, pairs));
+    let (before, after) = (open(root, None).unwrap(), open(&output, None).unwrap());
+    assert_eq!((after.layout.name(), &after.classes), ("directories", &before.classes));
+    for (pair, plain) in before.pairs.iter().zip(&after.pairs) {
+        assert_eq!(fs::read(&pair.image).unwrap(), fs::read(&plain.image).unwrap());
+        let labels = |pair: &Pair| pair.load(before.classes.as_ref()).unwrap().1;
+        assert!(labels(pair) == labels(plain), "{}", pair.name);
+    }
+    let examination = Doctor::new(&output, &[], None).unwrap().examine(|| ());
+    let is_fault = |finding: &&Finding| finding.severity == Severity::Fault;
+    assert_eq!(examination.findings.iter().find(is_fault), None);
 }
 
 #[test]
@@ -111,4 +135,53 @@ fn label_studio_regions_have_the_pixels_of_its_converter() {
     let tasks: Vec<Value> = cases.iter().enumerate().map(task).collect();
     fs::write(root.path().join("project.json"), Value::from(tasks).to_string()).unwrap();
     compare(root.path(), "label_studio", &cases);
+}
+
+/// Writes a data set of YOLO with two splits and an ignored area in neither.
+fn yolo(root: &Path) {
+    for split in ["train", "val"] {
+        let [images, labels] = ["images", "labels"].map(|part| root.join(part).join(split));
+        fs::create_dir_all(&images).unwrap();
+        fs::create_dir_all(&labels).unwrap();
+        image::RgbImage::new(8, 8).save(images.join("a.png")).unwrap();
+        fs::write(labels.join("a.txt"), "1 0 0 0.5 0 0.5 0.5 0 0.5\n").unwrap();
+    }
+    fs::write(root.join("data.yaml"), "names: [void, class 7]\n").unwrap();
+}
+
+#[test]
+fn convert_data_writes_splits_and_reports_them_and_refuses_to_replace_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    yolo(&root.join("in"));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::cargo_bin("atrous").unwrap();
+        command.current_dir(root).arg("convert-data").args(arguments).output().unwrap()
+    };
+    let output = run(&["in", "out", "--json", "--link"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        report["splits"],
+        json!([{"name": "train", "pairs": 1}, {"name": "val", "pairs": 1}])
+    );
+    let classes = fs::read_to_string(root.join("out/classes.txt")).unwrap();
+    let names: Vec<&str> = classes.lines().map(|l| l.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(names, ["background", "class_1", "class_7", "ignore"], "{classes}");
+    let listing = open(root.join("out"), Some("val")).unwrap();
+    assert_eq!(listing.pairs[0].load(None).unwrap().1.max(), 2);
+    for (arguments, part) in [
+        (["in", "out"], "already exists and is not an empty directory"),
+        (["in", "in/plain"], "is in the data set that is read"),
+        (["in", "no/where"], "create it first"),
+        (["out/images", "new"], "unrecognized data set layout"),
+    ] {
+        let output = run(&arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(part), "{part}: {error}");
+    }
+    fs::write(root.join("in/labels/val/a.txt"), "1 0 0 0.5 0.5\n").unwrap();
+    assert!(!run(&["in", "new"]).status.success());
+    let left: Vec<_> = fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing is half-written: {left:?}");
 }

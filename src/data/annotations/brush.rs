@@ -16,8 +16,11 @@ pub(super) fn draw(canvas: &mut Canvas, bytes: &[u8], label: u16) -> Result<()> 
     let (values, pixels) = (bits.read(32)? as usize, canvas.size().pixels());
     if Some(values) != pixels.checked_mul(CHANNELS) {
         let size = canvas.size();
-        return Err(error!(Data, "the brush has {values} values, not four for each of {size} pixels")
-            .advice("export the annotations again"));
+        return Err(error!(
+            Data,
+            "the brush has {values} values, not four for each of {size} pixels"
+        )
+        .advice("export the annotations again"));
     }
     let word = bits.read(5)? + 1;
     let mut lengths = [0; 4];

@@ -25,7 +25,10 @@ impl Canvas {
     pub(in crate::data) fn new(size: Size) -> Result<Self> {
         let pixels = (size.width as u64).saturating_mul(size.height as u64);
         if pixels > MAX_PIXELS {
-            return Err(error!(Data, "the image has {size} pixels, over the limit of {MAX_PIXELS}"));
+            return Err(error!(
+                Data,
+                "the image has {size} pixels, over the limit of {MAX_PIXELS}"
+            ));
         }
         Ok(Self { size, labels: memory::zeros(pixels as usize)?, steps: MAX_STEPS })
     }
@@ -57,6 +60,8 @@ impl Canvas {
         let (width, height) = self.extent();
         let (left, right) = (left.max(0), right.min(width - 1));
         if (0..height).contains(&y) && left <= right {
+            // Whoever draws next finds out; memory is filled in many pixels at once.
+            self.steps = self.steps.saturating_sub((right - left) as u64 / 16);
             let start = (y * width) as usize;
             self.labels[start + left as usize..=start + right as usize].fill(label);
         }

@@ -37,10 +37,12 @@ pub(super) fn polygon(canvas: &mut Canvas, points: &[[i32; 2]], label: u16) -> R
     let bits = (last - first + 1) as usize * stride;
     let mut switches: Vec<u64> = memory::zeros(bits.div_ceil(64))?;
     let (mut top, mut bottom) = (height, 0);
-    for (i, &start) in points.iter().enumerate() {
-        let edge = Edge::new(start, points[(i + 1) % points.len()]);
+    let sides = || points.iter().zip(points.iter().cycle().skip(1));
+    let edges = || sides().map(|(&start, &end)| Edge::new(start, end));
+    let steps = edges().map(|edge| edge.steps(width)).fold(0, u64::saturating_add);
+    canvas.spend(steps)?;
+    for edge in edges() {
         let (from, to) = columns(edge.least_x(), edge.most_x(), width);
-        canvas.spend(1 + edge.steps() * (to - from + 1).max(0) as u64)?;
         for column in from..=to {
             let y = edge.row_at(column, height);
             (top, bottom) = (top.min(y), bottom.max(y));
@@ -97,9 +99,11 @@ impl Edge {
         self.start[0].max(self.end[0])
     }
 
-    /// Number of steps that `row_at` takes.
-    fn steps(&self) -> u64 {
-        if self.is_steep { 32 } else { 2 }
+    /// Number of steps that `row_at` takes in all columns.
+    fn steps(&self, width: i64) -> u64 {
+        let (from, to) = columns(self.least_x(), self.most_x(), width);
+        let each = if self.is_steep { 32 } else { 2 };
+        1 + each * (to - from + 1).max(0) as u64
     }
 
     /// Coordinate along the other axis after `t` steps.

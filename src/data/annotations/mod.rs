@@ -140,10 +140,7 @@ impl Shape {
             Outline::Brush(bytes) => brush::draw(canvas, bytes, label),
             Outline::Polygon(points) => pillow::polygon(canvas, points, label),
             Outline::Ellipse(frame) => pillow::ellipse(canvas, *frame, label),
-            Outline::Rectangle(frame) => {
-                pillow::rectangle(canvas, *frame, label);
-                Ok(())
-            }
+            Outline::Rectangle(frame) => pillow::rectangle(canvas, *frame, label),
             Outline::Bitmap(frame, png) => pillow::bitmap(canvas, *frame, png, label),
         }
     }

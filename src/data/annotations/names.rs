@@ -29,8 +29,11 @@ pub(in crate::data) fn table(names: &[String]) -> Result<ClassTable> {
     }
     if names.len() > MAX_CLASSES {
         let found = count(names.len(), "class");
-        return Err(error!(Data, "{found}, but at most {MAX_CLASSES} fit into a mask with 255 ignored")
-            .advice("merge or remove classes"));
+        return Err(error!(
+            Data,
+            "{found}, but at most {MAX_CLASSES} fit into a mask with 255 ignored"
+        )
+        .advice("merge or remove classes"));
     }
     let names: Vec<String> = std::iter::once(BACKGROUND.to_owned()).chain(names.to_vec()).collect();
     let colors = (0..names.len()).map(voc_color).collect();

@@ -15,11 +15,7 @@ type Point = [i64; 2];
 ///
 /// # Errors
 /// Returns an error if the polygon is too complex.
-pub(in crate::data) fn polygon(
-    canvas: &mut Canvas,
-    points: &[[i32; 2]],
-    label: u16,
-) -> Result<()> {
+pub(in crate::data) fn polygon(canvas: &mut Canvas, points: &[[i32; 2]], label: u16) -> Result<()> {
     let mut edges = Vec::new();
     let Some(last) = points.last() else { return Ok(()) };
     let mut from = last.map(i64::from);

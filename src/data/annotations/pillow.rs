@@ -165,11 +165,17 @@ fn round_down(x: f32) -> i64 {
 }
 
 /// Draws a rectangle with these pixels at its corners.
-pub(super) fn rectangle(canvas: &mut Canvas, frame: [i32; 4], label: u16) {
+///
+/// # Errors
+/// Returns an error if too much was drawn before.
+pub(super) fn rectangle(canvas: &mut Canvas, frame: [i32; 4], label: u16) -> Result<()> {
     let [left, top, right, bottom] = frame.map(i64::from);
-    for y in top.max(0)..=bottom.min(canvas.extent().1 - 1) {
+    let (top, bottom) = (top.max(0), bottom.min(canvas.extent().1 - 1));
+    canvas.spend(1 + (bottom - top + 1).max(0) as u64)?;
+    for y in top..=bottom {
         canvas.row(y, left, right, label);
     }
+    Ok(())
 }
 
 /// Draws the ellipse in a frame.
@@ -226,9 +232,13 @@ pub(super) fn bitmap(canvas: &mut Canvas, frame: [i32; 4], png: &[u8], label: u1
     let [left, top, right, bottom] = frame.map(i64::from);
     let (width, height) = canvas.extent();
     if left < 0 || top < 0 || right >= width || bottom >= height || left > right || top > bottom {
-        return Err(error!(Data, "the mask is at {left} {top} to {right} {bottom}, not in the image"));
+        return Err(error!(
+            Data,
+            "the mask is at {left} {top} to {right} {bottom}, not in the image"
+        ));
     }
     let expected = Size::new((right - left + 1) as usize, (bottom - top + 1) as usize);
+    canvas.spend(expected.pixels() as u64)?;
     let gray = decode(png, expected)?;
     for (row, y) in gray.chunks_exact(expected.width).zip(top..) {
         for (_, x) in row.iter().zip(left..).filter(|(value, _)| **value != 0) {

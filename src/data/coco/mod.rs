@@ -45,7 +45,8 @@ impl Layout for Coco {
     /// None for a single file that is not named like a split.
     fn splits(&self, root: &Path) -> Result<Vec<String>> {
         let names: Vec<String> = sources(root).into_iter().map(|source| source.split).collect();
-        let is_split = |name: &String| ["train", "val", "test"].iter().any(|n| is_split_named(name, n));
+        let is_split =
+            |name: &String| ["train", "val", "test"].iter().any(|n| is_split_named(name, n));
         Ok(if names.len() == 1 && !is_split(&names[0]) { Vec::new() } else { names })
     }
 

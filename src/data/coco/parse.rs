@@ -103,9 +103,8 @@ fn instances(mut file: File) -> Result<Instances> {
         image.shapes.extend(outlines.into_iter().map(|outline| Shape { label, id, outline }));
     }
     if all > 0 && left_out.without_area == all {
-        return Err(error!(Data, "the annotations have boxes, but no `segmentation`").advice(
-            "this is a data set for detection; export polygons or masks instead",
-        ));
+        return Err(error!(Data, "the annotations have boxes, but no `segmentation`")
+            .advice("this is a data set for detection; export polygons or masks instead"));
     }
     notes.extend(left_out.notes());
     // What is a crowd where no instance is.
@@ -125,7 +124,10 @@ fn classes(
         && first.supercategory.as_deref() == Some("none")
         && others.iter().all(|other| other.supercategory.as_ref() == Some(&first.name))
     {
-        notes.push(format!("`{}` is the parent of all categories and no class", excerpt(&first.name)));
+        notes.push(format!(
+            "`{}` is the parent of all categories and no class",
+            excerpt(&first.name)
+        ));
         categories.remove(0);
     }
     let names: Vec<String> = categories.iter().map(|category| category.name.clone()).collect();
