@@ -13,8 +13,9 @@ pub(super) mod opencv;
 pub(super) mod pillow;
 #[cfg(test)]
 mod tests;
+mod yolo;
 
-use super::{MaskValues, yolo};
+use super::MaskValues;
 use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::image::{LabelMap, upright_dimensions};

@@ -1,6 +1,6 @@
 //! Parsing of COCO's instances into compact shapes.
 
-use super::super::annotations::{IGNORED, Outline, Shape, coco, json, names};
+use crate::data::annotations::{IGNORED, Outline, Shape, coco, json, names};
 use crate::error::{Error, Result, error};
 use crate::geometry::Size;
 use crate::image::ClassTable;
