@@ -107,7 +107,8 @@ fn clip((width, height): (i64, i64), a: &mut Point, b: &mut Point) -> bool {
 /// Draws a line of Bresenham, both ends included, from left to right.
 fn line(canvas: &mut Canvas, mut a: Point, mut b: Point, label: u16) -> Result<()> {
     let extent = canvas.extent();
-    if !(is_inside(extent, a) && is_inside(extent, b)) && !clip(extent, &mut a, &mut b) {
+    let leaves = !is_inside(extent, a) || !is_inside(extent, b);
+    if leaves && !clip(extent, &mut a, &mut b) {
         return Ok(());
     }
     if b[0] < a[0] {
