@@ -66,7 +66,8 @@ impl Conversion {
             [] => default_splits(splits(&source)?),
             names => names.iter().cloned().map(Some).collect(),
         };
-        let open = |name: &Option<String>| open_with_classes(&source, name.as_deref(), table.as_ref());
+        let open =
+            |name: &Option<String>| open_with_classes(&source, name.as_deref(), table.as_ref());
         let mut splits: Vec<Listing> = names.iter().map(open).collect::<Result<_>>()?;
         if let Some((first, others)) = splits.split_first().filter(|_| table.is_none()) {
             others.iter().try_for_each(|other| first.check_same_classes(other))?;
