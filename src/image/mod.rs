@@ -19,6 +19,7 @@ pub(crate) mod canvas;
 mod classes;
 mod colors;
 mod convert;
+mod cutout;
 mod decode;
 mod display;
 mod face;
@@ -40,6 +41,9 @@ mod save;
 mod sheet;
 
 pub(crate) use colors::voc_color;
+#[cfg(test)]
+pub(crate) use cutout::foreground;
+pub use cutout::{Background, CutOut, Edge};
 pub use decode::{BACKDROP, DecodeOptions, Image, decode, decode_bytes};
 pub(crate) use decode::{MAX_PIXELS, damaged, dimensions, upright_dimensions};
 pub use file_format::FileFormat;
@@ -49,9 +53,7 @@ pub(crate) use legend::Tally;
 pub use legend::{LegendEntry, legend, legend_table};
 pub(crate) use mask_file::{MASK_EXTENSIONS, MaskFile, MaskPixels};
 pub(crate) use mask_write::{encode_gray, save_gray};
-#[cfg(test)]
-pub(crate) use overlay::foreground;
-pub use overlay::{Overlay, cut_out};
+pub use overlay::Overlay;
 pub use palette::{ClassTable, IgnoredLabel};
 pub(crate) use pixels::{UPRIGHT_NOTE, mix};
 pub use polygons::{Corner, Polygon, Polygons};

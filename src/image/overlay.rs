@@ -1,13 +1,11 @@
-//! Label overlays on a photo, and cut-outs.
+//! Label overlays on a photo.
 
-use super::alloc::{copied, filled, with_capacity};
+use super::alloc::{copied, filled};
 use super::border::mark_borders;
 use super::decode::Image;
 use super::labels::LabelMap;
 use super::palette::ClassTable;
 use crate::error::{Result, error};
-#[cfg(test)]
-use crate::memory;
 use rayon::prelude::*;
 
 /// How labels are drawn over the photo.
@@ -106,117 +104,10 @@ impl Overlay {
     }
 }
 
-/// Cuts the kept classes out of the photo: `alpha` is set to the cut-out's opacity, and `rgb` holds
-/// the photo's own colors.
-///
-/// `keep` lists class numbers; if empty, everything but the table's background is kept.
-/// `foreground` is the probability of the kept classes for each pixel, `[height, width]`: with it
-/// the edge is soft (transparent below 0.2, opaque above 0.8, smoothstep between); without it each
-/// pixel is either in or out. Transparent pixels of the photo stay transparent.
-///
-/// The result reuses the memory of `image`.
-///
-/// # Errors
-/// Returns an error if the sizes differ, `keep` is empty and the table has no background, or memory
-/// for the opacity runs out.
-pub fn cut_out(
-    mut image: Image,
-    labels: &LabelMap,
-    table: &ClassTable,
-    keep: &[usize],
-    foreground: Option<&[f32]>,
-    backdrop: [u8; 3],
-) -> Result<Image> {
-    same_size(&image, labels)?;
-    let background = table.background();
-    if keep.is_empty() && background.is_none() {
-        return Err(error!(Usage, "no classes to cut out, and the class table has no background")
-            .advice("name the classes to keep"));
-    }
-    if let Some(p) = foreground.filter(|p| p.len() != labels.labels.len()) {
-        return Err(error!(
-            Usage,
-            "expected one probability per pixel, got {} for {} pixels",
-            p.len(),
-            labels.labels.len()
-        ));
-    }
-    let is_kept = |label: u16| match keep {
-        [] => background != Some(label.into()) && table.ignored.iter().all(|i| i.label != label),
-        keep => keep.contains(&label.into()),
-    };
-    let mut alpha: Vec<u8> = with_capacity(labels.labels.len(), "the cut-out's opacity")?;
-    match foreground {
-        Some(p) => {
-            alpha.extend(p.iter().map(|&p| (255.0 * smooth_step((p - 0.2) / 0.6)).round() as u8))
-        }
-        None => alpha.extend(labels.labels.iter().map(|&l| if is_kept(l) { 255 } else { 0 })),
-    }
-    image.notes.clear();
-    if let Some(photo_alpha) = image.alpha.take() {
-        for (pixel, &a) in image.rgb.chunks_exact_mut(3).zip(&photo_alpha) {
-            remove_backdrop(pixel, a, backdrop);
-        }
-        for (a, photo) in alpha.iter_mut().zip(photo_alpha) {
-            *a = ((u32::from(*a) * u32::from(photo) + 127) / 255) as u8;
-        }
-    }
-    image.alpha = Some(alpha);
-    Ok(image)
-}
-
-/// Sums the probabilities of the kept classes over `[pixels, channels]`, as the `foreground`
-/// argument of [`cut_out`].
-///
-/// # Errors
-/// Returns an error if the number of probabilities is not a multiple of `channels`, or a kept class
-/// is out of range.
-#[cfg(test)]
-pub(crate) fn foreground(
-    probabilities: &[f32],
-    channels: usize,
-    keep: &[usize],
-) -> Result<Vec<f32>> {
-    if channels == 0
-        || !probabilities.len().is_multiple_of(channels)
-        || keep.iter().any(|&k| k >= channels)
-    {
-        return Err(error!(
-            Usage,
-            "expected {channels} probabilities per pixel and classes below {channels}, got {} probabilities and classes {keep:?}",
-            probabilities.len()
-        ));
-    }
-    let sums = probabilities
-        .chunks_exact(channels)
-        .map(|p| keep.iter().map(|&k| p[k]).sum::<f32>().clamp(0.0, 1.0));
-    memory::collect(probabilities.len() / channels, sums)
-}
-
 /// Returns the outline color of a class color.
 fn lighten(value: u8) -> u8 {
     let value = f32::from(value);
     (value + (255.0 - value) * OUTLINE_LIGHT).round() as u8
-}
-
-fn smooth_step(t: f32) -> f32 {
-    let t = t.clamp(0.0, 1.0);
-    t * t * (3.0 - 2.0 * t)
-}
-
-/// Undoes the blending with the backdrop, so that half-transparent pixels carry no gray into the
-/// cut-out.
-fn remove_backdrop(pixel: &mut [u8], alpha: u8, backdrop: [u8; 3]) {
-    if alpha == 0 {
-        return;
-    }
-    for (value, background) in pixel.iter_mut().zip(backdrop) {
-        let alpha = i32::from(alpha);
-        let background = i32::from(background);
-        let difference = i32::from(*value) - background;
-        let front = background + (difference * 255 + difference.signum() * (alpha / 2)) / alpha;
-        *value = front.clamp(0, 255) as u8;
-    }
 }
 
 pub(super) fn same_size(image: &Image, labels: &LabelMap) -> Result<()> {
@@ -231,8 +122,6 @@ pub(super) fn same_size(image: &Image, labels: &LabelMap) -> Result<()> {
 mod tests {
     use super::*;
     use crate::geometry::Size;
-    use crate::image::BACKDROP;
-    use crate::image::pixels::mix;
 
     fn scene() -> (Image, LabelMap) {
         let image = Image::new(Size::new(6, 3), vec![100; 54]).unwrap();
@@ -298,44 +187,5 @@ mod tests {
         assert!(
             Overlay { opacity: 1.5, ..Overlay::default() }.draw(&image, &labels, &table).is_err()
         );
-        assert!(cut_out(image.clone(), &labels, &table, &[], Some(&[0.5; 3]), BACKDROP).is_err());
-        let error = cut_out(image.clone(), &labels, &ClassTable::cityscapes(), &[], None, BACKDROP)
-            .unwrap_err();
-        assert!(error.to_string().contains("name the classes"), "{error}");
-        assert!(foreground(&[0.5; 4], 3, &[0]).is_err() && foreground(&[0.5; 3], 3, &[3]).is_err());
-    }
-
-    #[test]
-    fn cut_outs_are_hard_by_labels_and_soft_by_probabilities() {
-        let (image, labels) = scene();
-        let hard =
-            cut_out(image.clone(), &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
-        assert_eq!(hard.alpha.unwrap()[..6], [0, 0, 255, 255, 255, 255]);
-        let none =
-            cut_out(image.clone(), &labels, &ClassTable::voc(), &[12], None, BACKDROP).unwrap();
-        assert!(none.alpha.unwrap().iter().all(|&a| a == 0));
-        let p = [0.0, 0.2, 0.35, 0.5, 0.8, 1.0].repeat(3);
-        let soft =
-            cut_out(image.clone(), &labels, &ClassTable::voc(), &[], Some(&p), BACKDROP).unwrap();
-        assert_eq!(soft.alpha.unwrap()[..6], [0, 0, 40, 128, 255, 255]);
-        assert_eq!(foreground(&[0.2, 0.3, 0.5, 0.9, 0.1, 0.0], 3, &[1, 2]).unwrap(), [0.8, 0.1]);
-    }
-
-    #[test]
-    fn a_cut_out_keeps_the_photos_own_transparency_and_colors() {
-        let (mut image, labels) = scene();
-        for (alpha, tolerance) in [(255u8, 0), (200, 1), (100, 2), (40, 4)] {
-            image.rgb = [20, 127, 250].map(|v| mix(v, 127, alpha)).repeat(18);
-            image.alpha = Some(vec![alpha; 18]);
-            let out =
-                cut_out(image.clone(), &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
-            assert_eq!(out.alpha.unwrap()[..6], [0, 0, alpha, alpha, alpha, alpha]);
-            for (got, expected) in out.rgb[..3].iter().zip([20u8, 127, 250]) {
-                assert!(
-                    got.abs_diff(expected) <= tolerance,
-                    "alpha {alpha}: {got} instead of {expected}"
-                );
-            }
-        }
     }
 }

@@ -194,6 +194,7 @@ impl Results {
         self,
         sigmoid: Option<Threshold>,
         fit: Fit,
+        logits: Shape,
         network_time: Duration,
         labels_time: Duration,
     ) -> Result<Segmentation> {
@@ -212,10 +213,21 @@ impl Results {
             probabilities,
             foreground,
             fit,
+            cell: cell(fit, logits),
             network_time,
             labels_time,
         })
     }
+}
+
+/// Returns the side of a cell of the logits in pixels of the source.
+fn cell(fit: Fit, logits: Shape) -> f32 {
+    let side = |source: usize, scaled: usize, padded: usize, cells: usize| {
+        padded as f32 / cells as f32 * source as f32 / scaled as f32
+    };
+    let Fit { source, scaled, padded } = fit;
+    let wide = side(source.width, scaled.width, padded.width, logits.w);
+    wide.max(side(source.height, scaled.height, padded.height, logits.h))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
 use crate::geometry::Size;
 use crate::gpu::DeviceChoice;
-use crate::image::{Fit, Image, LabelMap, SizeRule};
+use crate::image::{CutOut, Fit, Image, LabelMap, SizeRule};
 use crate::models::{Labeling, Outputs};
 use crate::ops::{Rows, Threshold};
 use crate::pipeline::{Computed, Inference};
@@ -40,7 +40,7 @@ pub struct OutputOptions {
     /// The summed softmax probability of these classes, by number: four bytes per pixel. Of sigmoids
     /// it is the largest, on the scale where the threshold is one half
     /// ([`Threshold::centered`](crate::engine::ops::Threshold::centered)).
-    /// [`cut_out`](crate::image::cut_out) uses it for soft edges.
+    /// [`Segmentation::cut_out`] needs it, unless the edge is hard.
     pub foreground: Option<Vec<usize>>,
 }
 
@@ -57,10 +57,44 @@ pub struct Segmentation {
     pub foreground: Option<Vec<f32>>,
     /// The sizes of the image on its way through the network.
     pub fit: Fit,
+    /// Side of a cell of the network's output in pixels of the image, the longer of the two: borders
+    /// are known to about this.
+    pub cell: f32,
     /// Time from the upload of the image to the scores.
     pub network_time: Duration,
     /// Time of the final upsampling and argmax, without their preparation for a new size.
     pub labels_time: Duration,
+}
+
+impl Segmentation {
+    /// Cuts classes out of the image that was segmented. Draws in the image's memory.
+    ///
+    /// ```no_run
+    /// use atrous::image::{BACKDROP, Background, CutOut, Edge, decode};
+    /// use atrous::{DeviceChoice, Model, OutputOptions, Segmenter};
+    ///
+    /// let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
+    /// let (image, table) = (decode("portrait.jpg")?, segmenter.model().class_table());
+    /// let keep: Vec<usize> = table.names.iter().position(|name| name == "person").into_iter().collect();
+    /// let options = OutputOptions { foreground: Some(keep.clone()), ..OutputOptions::default() };
+    /// let segmentation = segmenter.segment_with(&image, segmenter.default_size(), options)?;
+    /// let background = Background::color([255; 3]);
+    /// let cut_out = CutOut {
+    ///     table: &table,
+    ///     keep: &keep,
+    ///     edge: Edge::Refined,
+    ///     background: Some(&background), // `None` for transparency
+    ///     backdrop: BACKDROP,
+    /// };
+    /// segmentation.cut_out(image, &cut_out)?.save("portrait-on-white.jpg")?;
+    /// # Ok::<(), atrous::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`CutOut::draw`].
+    pub fn cut_out(self, image: Image, cut_out: &CutOut<'_>) -> Result<Image> {
+        cut_out.draw(image, &self.labels, self.foreground, self.cell)
+    }
 }
 
 /// A model on a device, ready for images of any size.
@@ -289,7 +323,7 @@ impl Segmenter {
             }
         }
         let sigmoid = self.model.network.labeling().as_ref().and_then(Labeling::sigmoid);
-        results.finish(sigmoid, fit, scores.time(), labels_time)
+        results.finish(sigmoid, fit, logits, scores.time(), labels_time)
     }
 
     /// Returns the graph from the scores to some rows of labels and other outputs at the image's

@@ -37,7 +37,7 @@ pub use kind::{VideoKind, kind};
 pub use raw::{PixelFormat, RawFrames};
 pub use select::{Selection, select};
 pub(crate) use sequence::is_numbered;
-pub use sink::open::{create, write_to};
+pub use sink::open::{create, create_transparent, write_to};
 pub use sink::{Content, FrameSink, VideoFormat};
 pub(crate) use yuv::Matrix;
 #[cfg(feature = "cli")]

@@ -1,6 +1,7 @@
 //! The command line, run as a process. Each test uses a new directory.
 
 mod bench;
+mod cutout;
 mod export;
 mod general;
 mod model;

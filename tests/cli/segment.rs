@@ -220,7 +220,7 @@ fn a_cut_out_follows_the_threshold() {
             (pixels, alpha)
         };
         let opaque = |alpha: &[u8]| alpha.iter().filter(|&&a| a >= 128).count() as u64;
-        let [low, high] = ["0.3", "0.7"].map(|threshold| cut_out(threshold, &[]));
+        let [low, high] = ["0.3", "0.7"].map(|threshold| cut_out(threshold, &["--no-refine"]));
         assert!(low.0 > high.0 && low.1 != high.1, "{device}: {} {}", low.0, high.0);
         assert!(low.1.iter().zip(&high.1).all(|(low, high)| low >= high), "{device}");
         for (pixels, alpha) in [&low, &high] {

@@ -2,6 +2,7 @@
 
 mod annotations;
 mod data;
+mod edges;
 mod formats;
 mod segmented;
 mod styles;

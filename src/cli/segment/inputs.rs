@@ -2,7 +2,7 @@
 
 use super::objects::{ObjectFormat, names_file};
 use super::stream::{STREAM, is_stream, refuse_terminal_output};
-use super::{Args, Style};
+use super::{Args, Style, cutout};
 use crate::cli::outputs::OutputCheck;
 use crate::error::{Error, Result, error};
 use crate::files::{glob_files, is_input_file, is_pattern};
@@ -180,6 +180,9 @@ pub(super) fn claimed(args: &Args) -> OutputCheck {
     if let Some(path) = &args.class_table {
         outputs.reads(path, "the class table");
     }
+    if let Some(path) = cutout::background_file(args) {
+        outputs.reads(path, "the background");
+    }
     outputs
 }
 
@@ -199,8 +202,8 @@ fn check_extension(output: &Path, args: &Args) -> Result<()> {
     let holds = |format: FileFormat| match style {
         // The value of a pixel is its class.
         Style::Mask => format.is_lossless(),
-        Style::Cutout => format.has_alpha(),
-        Style::Overlay | Style::SideBySide => true,
+        Style::Cutout if cutout::is_transparent(args) => format.has_alpha(),
+        Style::Cutout | Style::Overlay | Style::SideBySide => true,
     };
     if format.is_some_and(holds) {
         return Ok(());

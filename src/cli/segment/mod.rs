@@ -1,5 +1,6 @@
 //! `atrous segment`: images and videos in, masks and overlays out.
 
+mod cutout;
 mod images;
 mod inputs;
 mod masks;
@@ -17,7 +18,7 @@ use super::console::say;
 use super::weights::{self, Consent};
 use crate::error::{Error, Result, error};
 use crate::files::json_path;
-use crate::image::{ClassTable, Image, SizeRule};
+use crate::image::{Background, ClassTable, Image, SizeRule};
 use crate::memory;
 use crate::ops::Threshold;
 use crate::segmenter::{Model, OutputOptions, Segmenter};
@@ -37,6 +38,7 @@ Examples:
   atrous segment portrait.jpg -w deeplab.safetensors --style mask --binary --keep person
   atrous segment photos/ -w deeplab.safetensors --format coco -o objects.json
   atrous segment - -w deeplab.safetensors -o - < cat.jpg > overlay.png
+  atrous segment call.mp4 --style cutout --keep person --background blur
   atrous segment video.mp4 -w deeplab.safetensors -o out.mp4
   atrous segment 'shot%04d.png' --fps 24 -w deeplab.safetensors -o out.gif
   ffmpeg -i in.mkv -f yuv4mpegpipe - |
@@ -109,6 +111,9 @@ pub(super) struct Args {
     #[command(flatten)]
     views: views::ViewArgs,
 
+    #[command(flatten)]
+    cutout: cutout::CutoutArgs,
+
     /// Use the first frame of animated images instead of refusing them
     #[arg(long)]
     first_frame: bool,
@@ -146,7 +151,8 @@ enum Style {
     Overlay,
     /// Image and overlay beside each other, with a legend (in videos without)
     SideBySide,
-    /// The image with all but the kept classes transparent (green in .y4m, raw frames, .mp4, ...)
+    /// The image with all but the kept classes transparent (green in .y4m, raw frames, .mp4, ...), or
+    /// replaced by a --background
     Cutout,
 }
 
@@ -207,6 +213,8 @@ struct Tools {
     table: ClassTable,
     /// Classes that are kept: by a cut-out, in a mask of two values, as objects.
     keep: Vec<usize>,
+    /// What is behind a cut-out.
+    background: Option<Background>,
 }
 
 /// What was segmented with, in the reports of images and videos.
@@ -241,6 +249,7 @@ impl Tools {
         let model = args.model.open()?;
         let table = class_table(args, &model)?;
         let keep = kept_classes(args, &table, model.network.classes().unwrap_or(0))?;
+        let background = cutout::background(args)?;
         let tuning = args.device.tuning(args.quiet || args.json);
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
         let device = segmenter.device().to_string();
@@ -259,7 +268,7 @@ impl Tools {
                 say(&preset);
             }
         }
-        Ok(Self { segmenter, device, table, keep })
+        Ok(Self { segmenter, device, table, keep, background })
     }
 
     fn size(&self, args: &Args) -> SizeRule {
@@ -289,6 +298,7 @@ fn check_memory(image: &Image) -> Result<()> {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
+    cutout::check(args)?;
     let piped = stream::Piped::open(args)?;
     if let Some(plan) = video::plan(args, piped.as_ref())? {
         return video::run(args, &plan);

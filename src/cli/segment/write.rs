@@ -2,12 +2,12 @@
 
 use super::inputs::Job;
 use super::stream::{self, is_stream};
-use super::{Args, Style, Tools};
+use super::{Args, Style, Tools, cutout};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::alloc::with_capacity;
 use crate::image::{
-    BACKDROP, ClassTable, FileFormat, Image, LabelMap, Overlay, SideBySide, cut_out, encode_gray,
+    BACKDROP, ClassTable, CutOut, FileFormat, Image, LabelMap, Overlay, SideBySide, encode_gray,
     save_gray,
 };
 use crate::segmenter::Segmentation;
@@ -120,14 +120,14 @@ fn overlay(args: &Args) -> Overlay {
 /// Draws a cut-out or an overlay.
 fn draw(args: &Args, tools: &Tools, mut image: Image, segmentation: Segmentation) -> Result<Image> {
     if args.style == Style::Cutout {
-        return cut_out(
-            image,
-            &segmentation.labels,
-            &tools.table,
-            &tools.keep,
-            segmentation.foreground.as_deref(),
-            BACKDROP,
-        );
+        let cut_out = CutOut {
+            table: &tools.table,
+            keep: &tools.keep,
+            edge: cutout::edge(args),
+            background: tools.background.as_ref(),
+            backdrop: BACKDROP,
+        };
+        return segmentation.cut_out(image, &cut_out);
     }
     overlay(args).draw_over(&mut image, &segmentation.labels, &tools.table)?;
     Ok(image)

@@ -1,6 +1,7 @@
 //! Writing frames to files, directories and streams: the [`FrameSink`] trait, the output formats,
 //! and the checks that all sinks share.
 
+mod alpha;
 mod directory;
 mod ffmpeg;
 mod gif;
@@ -70,7 +71,8 @@ pub enum VideoFormat {
     /// A directory of PNG files, `000001.png` and so on; masks have a palette.
     Directory,
     /// A container written by `ffmpeg`, without audio: images with ffmpeg's default codec for the
-    /// container, masks lossless (FFV1, `.mkv` only).
+    /// container, masks lossless (FFV1, `.mkv` only), transparency in `.webm` (VP9) and `.mov` (ProRes
+    /// 4444).
     Container,
 }
 
@@ -92,7 +94,8 @@ impl VideoFormat {
     }
 
     /// Returns the color that transparent pixels are blended with, or `None` if the format supports
-    /// transparency. It is chroma-key green, so that other programs can key it out.
+    /// transparency, as some containers do with
+    /// [`create_transparent`](crate::video::create_transparent). It is chroma-key green, so that other programs can key it out.
     pub fn backdrop(self) -> Option<[u8; 3]> {
         match self {
             VideoFormat::Y4m | VideoFormat::Raw | VideoFormat::Container => Some(CHROMA_KEY_GREEN),

@@ -1,7 +1,7 @@
 //! Creating the sink for an output path or stream.
 
 use super::directory::DirectorySink;
-use super::ffmpeg::Encoder;
+use super::ffmpeg::{Encoder, Pixels, keeps_alpha};
 use super::gif::GifSink;
 use super::stream::{OutputStream, StagedFile, Stream};
 use super::{FrameSink, VideoFormat};
@@ -34,13 +34,30 @@ pub fn create(
         VideoFormat::Directory => Box::new(DirectorySink::create(path, info, classes)?),
         VideoFormat::Gif => Box::new(GifSink::create(path, info, classes)?),
         VideoFormat::Container => {
-            Box::new(Stream::new(Encoder::start(path, info, masks)?, name, info, masks, true)?)
+            let pixels = if masks { Pixels::Gray } else { Pixels::Rgb };
+            Box::new(Stream::new(Encoder::start(path, info, pixels)?, name, info, masks, true)?)
         }
         VideoFormat::Y4m | VideoFormat::Raw => {
             let out = StagedFile::create(path)?;
             Box::new(Stream::new(out, name, info, masks, format == VideoFormat::Raw)?)
         }
     })
+}
+
+/// Like [`create`], for images with transparency. WebM (VP9) and QuickTime files (`.mov`, ProRes 4444)
+/// then keep it, as animated GIFs and directories always do; other formats have
+/// [`VideoFormat::backdrop`] instead.
+///
+/// # Errors
+/// As for [`create`].
+pub fn create_transparent(path: impl AsRef<Path>, info: &VideoInfo) -> Result<Box<dyn FrameSink>> {
+    let path = path.as_ref();
+    let is_container = VideoFormat::from_path(path) == Some(VideoFormat::Container);
+    if !is_container || !keeps_alpha(path) {
+        return create(path, info, None);
+    }
+    let (encoder, name) = (Encoder::start(path, info, Pixels::Rgba)?, path.display().to_string());
+    Ok(Box::new(Stream::new(encoder, name, info, false, true)?.with_alpha()))
 }
 
 /// Writes a video to a stream, such as standard output, as Y4M or, if `raw`, as raw frames. `name`

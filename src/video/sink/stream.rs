@@ -1,5 +1,6 @@
 //! Frames as a stream of bytes: Y4M or raw, to a file, a pipe, or an encoder.
 
+use super::alpha::rgba;
 use super::{CHROMA_KEY_GREEN, Content, FrameSink, check, label_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Staged;
@@ -28,6 +29,7 @@ pub(super) struct Stream<T> {
     info: VideoInfo,
     masks: bool,
     raw: bool,
+    alpha: bool,
 }
 
 impl<T: Target> Stream<T> {
@@ -39,13 +41,18 @@ impl<T: Target> Stream<T> {
         masks: bool,
         raw: bool,
     ) -> Result<Self> {
-        let mut stream = Self { out, name, info: info.clone(), masks, raw };
+        let mut stream = Self { out, name, info: info.clone(), masks, raw, alpha: false };
         if !raw {
             let content = if masks { y4m::Content::Mono } else { y4m::Content::Color };
             let written = y4m::write_header(&mut stream.out, info, content);
             written.map_err(|e| stream.out.write_failed(&stream.name, e))?;
         }
         Ok(stream)
+    }
+
+    /// Writes raw images as RGBA.
+    pub(super) fn with_alpha(self) -> Self {
+        Self { alpha: true, ..self }
     }
 }
 
@@ -61,6 +68,7 @@ impl<T: Target> FrameSink for Stream<T> {
                     y4m::write_mono(&mut self.out, &bytes)
                 }
             }
+            Content::Image(image) if self.alpha => self.out.write_all(&rgba(image)),
             Content::Image(image) => {
                 let rgb = opaque(image, CHROMA_KEY_GREEN);
                 if self.raw {

@@ -5,7 +5,7 @@ use super::super::results::binary_table;
 use super::super::stream::{
     Piped, STANDARD_INPUT, is_stream, refuse_terminal_input, refuse_terminal_output,
 };
-use super::super::{Args, Style, Tools, inputs};
+use super::super::{Args, Style, Tools, cutout, inputs};
 use crate::error::{Error, Result, error};
 use crate::video::{
     self, FrameSink, FrameSource, PixelFormat, RawFrames, Selection, VideoFormat, VideoInfo,
@@ -194,6 +194,9 @@ impl VideoPlan {
         {
             std::fs::create_dir_all(directory)
                 .map_err(|e| Error::io(directory, "could not create the directory", e))?;
+        }
+        if cutout::is_transparent(args) {
+            return video::create_transparent(&self.output, info);
         }
         let binary = args.results.binary.then(binary_table).transpose()?;
         let table = binary.as_ref().unwrap_or(&tools.table);
