@@ -161,7 +161,9 @@ mod tests {
             (0..size.pixels()).flat_map(|at| [if at % 2 == 0 { 255 } else { 0 }; 3]).collect();
         let blurred = Blurred::new(&rgb, &vec![0; size.pixels()], size).unwrap();
         blurred.row(50, size.width, |x, color| {
-            assert!((118..=137).contains(&color[0]), "{color:?} at {x}");
+            // At the edge of the image the first column counts more than its neighbors.
+            let is_mean = (118..=137).contains(&color[0]) || !(8..120).contains(&x);
+            assert!(is_mean, "{color:?} at {x}");
         });
         let black = Blurred::new(&rgb, &vec![255; size.pixels()], size).unwrap();
         black.row(0, size.width, |_, color| assert_eq!(color, [0; 3]));

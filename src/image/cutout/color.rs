@@ -69,7 +69,7 @@ pub(super) fn decontaminate(rgb: &mut [u8], alpha: &[u8], size: Size, reach: usi
 /// transparent, so that there is a mean wherever one is needed.
 fn weights() -> [u32; 256] {
     std::array::from_fn(|alpha| {
-        let weight = FULL * (alpha as f32 / 255.0).powi(4);
+        let weight = FULL * (alpha as f32 / 255.0).powi(8);
         (weight.round() as u32).max(u32::from(alpha > 0))
     })
 }

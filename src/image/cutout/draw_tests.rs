@@ -125,8 +125,8 @@ fn the_opacity_of_a_flat_image_follows_the_probability_as_it_was() {
         cut_out(&table, &[], Edge::Refined).draw(scene.image.clone(), &scene.labels, Some(p), CELL);
     let (out, p) = (out.unwrap(), &scene.probability);
     for ((alpha, p), rgb) in out.alpha.unwrap().into_iter().zip(p).zip(out.rgb.chunks(3)) {
-        // The windows smooth the probability, but do not move its border.
-        if (p - 0.5).abs() > 0.2 {
+        // The windows smooth the probability, which moves the border of a disc inwards a little.
+        if (p - 0.5).abs() > 0.4 {
             assert_eq!(alpha >= 128, *p > 0.5, "{alpha} for {p}");
         }
         assert_eq!(rgb, [if alpha == 0 { 0 } else { 90 }; 3]);

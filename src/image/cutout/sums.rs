@@ -132,6 +132,6 @@ mod tests {
         );
         let four: Vec<_> = (0..8).map(|pixel| between(pixel, 4, 2)).collect();
         assert_eq!(four[..3], [(0, 1, 0.0), (0, 1, 0.0), (0, 1, 0.125)]);
-        assert_eq!((four[5], four[7]), ((0, 1, 0.875), (1, 1, 0.25)));
+        assert_eq!((four[5], four[7]), ((0, 1, 0.875), (1, 1, 0.375)));
     }
 }
