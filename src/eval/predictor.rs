@@ -12,7 +12,7 @@ use crate::models::Outputs;
 use crate::ops::{PixelAlignment, Threshold, UpsampleArgmax, Upsampling};
 use crate::passes;
 use crate::pipeline::{Cache, Inference};
-use crate::segmenter::Segmenter;
+use crate::segmenter::{Segmenter, cell};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
 use crate::thread::block_on;
 use std::collections::HashMap;
@@ -63,6 +63,15 @@ pub struct Predictor<'s> {
     labels: Cache<(Shape, Size), Arc<Runner>>,
     costs: HashMap<Size, u64>,
     on_window: OnWindow<'s>,
+}
+
+/// The sum of all views of an image.
+pub(super) struct Viewed {
+    pub outputs: Vec<Tensor>,
+    /// Side of a cell of the coarsest view in pixels of the image.
+    pub cell: f32,
+    /// Time on the device.
+    pub time: Duration,
 }
 
 impl<'s> Predictor<'s> {
@@ -133,9 +142,9 @@ impl<'s> Predictor<'s> {
             None => {
                 // Check that everything fits into memory before scaling the image.
                 self.networks(fit)?;
-                let (labels, time) =
-                    self.views(fit, fit.scale(image)?.into_owned(), SumOutput::Labels)?;
-                Ok(Prediction { labels: LabelMap::from_tensor(&labels[0], 0)?, time })
+                let viewed = self.views(fit, fit.scale(image)?.into_owned(), SumOutput::Labels)?;
+                let labels = LabelMap::from_tensor(&viewed.outputs[0], 0)?;
+                Ok(Prediction { labels, time: viewed.time })
             }
             Some(window) => self.sliding_window(fit, image, window),
         }
@@ -159,18 +168,13 @@ impl<'s> Predictor<'s> {
         }
     }
 
-    /// Runs all views of a scaled image, and sums them. Returns the outputs, and the time on the
-    /// device.
-    pub(super) fn views(
-        &self,
-        fit: Fit,
-        pixels: Vec<u8>,
-        output: SumOutput,
-    ) -> Result<(Vec<Tensor>, Duration)> {
+    /// Runs all views of a scaled image, and sums them.
+    pub(super) fn views(&self, fit: Fit, pixels: Vec<u8>, output: SumOutput) -> Result<Viewed> {
         let networks = self.networks(fit)?;
         let image = Tensor::from_data(Shape::images(1, fit.scaled, 3), Data::U8(pixels))?;
         let mut views = block_on(self.graphs.compute(networks, &image))?;
         let shapes = views.shapes();
+        let cell = shapes.iter().map(|&shape| cell(fit, shape)).fold(0.0, f32::max);
         let labeling = labeling(self.segmenter.model());
         let sum = views.finisher(Some((shapes.clone(), fit, output)), || {
             passes::optimize(sum_graph(&shapes, fit, labeling, output)?)
@@ -179,7 +183,7 @@ impl<'s> Predictor<'s> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let start = Instant::now();
         let outputs = block_on(views.finish(&sum, &names, &[]))?;
-        Ok((outputs, views.time() + start.elapsed()))
+        Ok(Viewed { outputs, cell, time: views.time() + start.elapsed() })
     }
 
     /// Averages the windows' probabilities at the size of the scaled image, and chooses the classes
@@ -209,10 +213,10 @@ impl<'s> Predictor<'s> {
             for x in offsets(w, window.size.width, window.stride.x) {
                 let rows = (y..y + visible.height)
                     .flat_map(|row| &pixels[3 * (row * w + x)..][..3 * visible.width]);
-                let (probabilities, window_time) =
+                let viewed =
                     self.views(window_fit, rows.copied().collect(), SumOutput::Probabilities)?;
-                time += window_time;
-                let rows = probabilities[0].f32().chunks_exact(visible.width * classes);
+                time += viewed.time;
+                let rows = viewed.outputs[0].f32().chunks_exact(visible.width * classes);
                 for (row, probabilities) in rows.enumerate() {
                     let at = (y + row) * w + x;
                     for (s, p) in

@@ -44,12 +44,12 @@ impl Predictor<'_> {
         };
         // Check that everything fits into memory before scaling the image.
         self.networks(fit)?;
-        let (outputs, time) = self.views(fit, fit.scale(image)?.into_owned(), output)?;
-        let mut outputs = outputs.into_iter();
+        let viewed = self.views(fit, fit.scale(image)?.into_owned(), output)?;
+        let mut outputs = viewed.outputs.into_iter();
         let labels = outputs.next().expect("invariant: labels are always computed");
         let labels = LabelMap::from_tensor(&labels, 0)?;
         let Some(mut means) = outputs.next() else {
-            return Ok(self.segmentation(labels, fit, time));
+            return Ok(self.segmentation(labels, fit, viewed.cell, viewed.time));
         };
         let views = self.options().views() as f32;
         means.f32_mut().par_iter_mut().for_each(|p| *p /= views);
@@ -62,17 +62,18 @@ impl Predictor<'_> {
                 .map(|keep| foreground(&means, keep, sigmoid))
                 .transpose()?,
             probabilities: options.probabilities.then_some(means),
-            ..self.segmentation(labels, fit, time)
+            ..self.segmentation(labels, fit, viewed.cell, viewed.time)
         })
     }
 
-    fn segmentation(&self, labels: LabelMap, fit: Fit, time: Duration) -> Segmentation {
+    fn segmentation(&self, labels: LabelMap, fit: Fit, cell: f32, time: Duration) -> Segmentation {
         Segmentation {
             labels,
             confidence: None,
             probabilities: None,
             foreground: None,
             fit,
+            cell,
             network_time: time,
             // The sum of the views is part of the network's time.
             labels_time: Duration::ZERO,

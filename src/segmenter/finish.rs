@@ -221,7 +221,7 @@ impl Results {
 }
 
 /// Returns the side of a cell of the logits in pixels of the source.
-fn cell(fit: Fit, logits: Shape) -> f32 {
+pub(crate) fn cell(fit: Fit, logits: Shape) -> f32 {
     let side = |source: usize, scaled: usize, padded: usize, cells: usize| {
         padded as f32 / cells as f32 * source as f32 / scaled as f32
     };

@@ -5,6 +5,7 @@ mod model;
 mod network;
 
 pub use finish::Strip;
+pub(crate) use finish::cell;
 pub use model::Model;
 pub use network::Network;
 
