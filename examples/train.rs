@@ -20,8 +20,13 @@ fn main() -> atrous::Result<()> {
     let augmentation = Augmentation { crop: atrous::Size::square(257), ..Augmentation::default() };
     let recipe =
         Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
-    let origin =
-        Origin { data: data.into(), classes: None, command: "examples/train".into(), init: None };
+    let origin = Origin {
+        data: data.into(),
+        more_data: Vec::new(),
+        classes: None,
+        command: "examples/train".into(),
+        init: None,
+    };
     let training_data = TrainingData::open(&origin, &recipe)?;
     let initial = InitialModel::new(&recipe.network, &training_data.table, recipe.seed, None)?;
 

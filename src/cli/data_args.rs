@@ -2,23 +2,40 @@
 
 use super::registries::data_help;
 use crate::data::{DataSource, Patterns};
+use crate::error::{Result, error};
 use std::path::PathBuf;
 
 /// Where a data set is, as an option; required, unless the command says otherwise.
 #[derive(Debug, clap::Args)]
 pub(super) struct DataArgs {
     #[arg(long, value_name = "DIR", required_unless_present = "images", help = data_help())]
-    data: Option<PathBuf>,
+    data: Vec<PathBuf>,
 
     #[command(flatten)]
     patterns: PatternArgs,
 }
 
 impl DataArgs {
-    /// Returns the data set, if one is named.
-    pub(super) fn source(&self) -> Option<DataSource> {
-        let directory = self.data.clone().map(DataSource::from);
-        directory.or_else(|| self.patterns.source())
+    /// Returns the data sets that are named.
+    pub(super) fn sources(&self) -> Vec<DataSource> {
+        let directories = self.data.iter().map(DataSource::from);
+        directories.chain(self.patterns.source()).collect()
+    }
+
+    /// Returns the data set.
+    ///
+    /// # Errors
+    /// Returns an error if none or several are named.
+    pub(super) fn source(&self) -> Result<DataSource> {
+        let mut sources = self.sources();
+        match sources.len() {
+            1 => Ok(sources.remove(0)),
+            0 => Err(error!(Usage, "`--data` is required")),
+            n => {
+                Err(error!(Usage, "expected one data set, got {n}")
+                    .advice("name one with `--data`"))
+            }
+        }
     }
 }
 

@@ -51,17 +51,19 @@ pub fn evaluate(
 ) -> Result<Confusion> {
     let never = AtomicBool::new(false);
     let confusion = Confusion::new(table.len(), &ignored_labels(table))?;
-    let confusion = evaluate_unless(&never, confusion, predict, pairs, table, on_image)?;
+    let mut predict = |image: &Image, _: &LabelMap| predict(image);
+    let confusion = evaluate_unless(&never, confusion, &mut predict, pairs, table, on_image)?;
     Ok(confusion.expect("invariant: the flag is never set"))
 }
 
-/// As [`evaluate`], into an empty matrix that defines the ignored labels. Returns `None` once
+/// As [`evaluate`], into an empty matrix that defines the ignored labels. `predict` also gets the
+/// true labels, for a loss. Returns `None` once
 /// `stop` is set: after the current image, or while waiting for the next one, which may never
 /// arrive if a disk does not respond.
 pub(crate) fn evaluate_unless(
     stop: &AtomicBool,
     mut confusion: Confusion,
-    predict: &mut impl FnMut(&Image) -> Result<LabelMap>,
+    predict: &mut impl FnMut(&Image, &LabelMap) -> Result<LabelMap>,
     pairs: &[Pair],
     table: &ClassTable,
     on_image: &mut dyn FnMut(&Scored) -> Result<()>,
@@ -90,7 +92,7 @@ pub(crate) fn evaluate_unless(
                 }
             }
         };
-        let prediction = predict(&image).map_err(|e| e.file(&pair.image))?;
+        let prediction = predict(&image, &truth).map_err(|e| e.file(&pair.image))?;
         confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(pair.mask.path()))?;
         on_image(&Scored { index, pair, image: &image, truth: &truth, prediction: &prediction })?;
     }
@@ -191,7 +193,8 @@ mod tests {
         };
         let empty = Confusion::new(2, &[255]).unwrap();
         let counted =
-            evaluate_unless(&stop, empty, &mut bright, &pairs, &table, &mut each).unwrap();
+            evaluate_unless(&stop, empty, &mut |image, _| bright(image), &pairs, &table, &mut each)
+                .unwrap();
         assert!(counted.is_none() && seen == 1);
     }
 

@@ -1,9 +1,12 @@
 //! `log.jsonl`: one record per line. Resuming a run drops the records of steps that are repeated.
 
+use super::html::Sample;
+use super::html::samples::triple;
 use super::record::Record;
 use super::tensorboard::{Events, append};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::{atomic_write, open_regular};
+use crate::image::ClassTable;
 use crate::text::printable_json;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,6 +19,9 @@ pub const LOG: &str = "log.jsonl";
 const MAX_BYTES: u64 = 1 << 29;
 /// Maximum length of a line. A start record with 4096 named classes has half a megabyte.
 const MAX_LINE: u64 = 16 << 20;
+
+/// Maximum length of a sample's longer side in event files, which keep those of each evaluation.
+const LONGEST: usize = 320;
 
 /// The point from which a run is resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +120,25 @@ impl RunLog {
         let line = line(record).map_err(failed)?;
         append(&mut self.file, line.as_bytes()).map_err(failed)?;
         self.events.write(record)
+    }
+
+    /// Writes samples of an evaluation to the event file: image, truth and prediction side by side.
+    ///
+    /// # Errors
+    /// Returns an error if the labels and the image of a sample differ in size, or the file cannot
+    /// be written.
+    pub fn write_samples(
+        &mut self,
+        step: u64,
+        samples: &[Sample],
+        table: &ClassTable,
+    ) -> Result<()> {
+        let image = |sample: &Sample| {
+            let (size, file) = triple(sample, table, LONGEST)?;
+            Ok((format!("val/images/{}", sample.name), size, file))
+        };
+        let images = samples.iter().map(image).collect::<Result<Vec<_>>>()?;
+        self.events.write_images(step, &images)
     }
 }
 

@@ -105,6 +105,10 @@ pub struct EvaluationRecord {
     pub pixel_accuracy: Option<f64>,
     /// Mean accuracy of the classes that occur in the truth.
     pub mean_accuracy: Option<f64>,
+    /// Mean loss of the pixels that count, as in training but without hard-pixel mining. Not recorded
+    /// by earlier versions.
+    #[serde(default)]
+    pub loss: Option<f64>,
     /// IoU of each class, by number; `None` for classes that do not occur.
     pub class_ious: Vec<Option<f64>>,
     /// Number of classes that occur in the truth. 0 in records of earlier versions, which did not
@@ -116,7 +120,7 @@ pub struct EvaluationRecord {
 }
 
 impl EvaluationRecord {
-    /// Creates a record from `scores`.
+    /// Creates a record from `scores`, without a loss.
     pub fn new(step: u64, seconds: f64, scores: &Scores, best: bool) -> Self {
         Self {
             step,
@@ -124,6 +128,7 @@ impl EvaluationRecord {
             mean_iou: scores.mean_iou,
             pixel_accuracy: scores.pixel_accuracy,
             mean_accuracy: scores.mean_accuracy,
+            loss: None,
             class_ious: scores.classes.iter().map(|c| c.iou).collect(),
             covered_classes: scores.covered_classes(),
             best,

@@ -3,6 +3,7 @@
 
 use super::record::Record;
 use crate::error::{Error, Result};
+use crate::geometry::Size;
 use crc::{CRC_32_ISCSI, Crc};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -89,6 +90,30 @@ impl Events {
         self.append(&[event(now(), record.step(), 5, &summary)])
     }
 
+    /// Writes images at a step: tags, sizes and encoded files.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn write_images(&mut self, step: u64, images: &[(String, Size, Vec<u8>)]) -> Result<()> {
+        let mut summary = Vec::new();
+        for (tag, size, file) in images {
+            // Image.height = 1, Image.width = 2, Image.colorspace = 3 (RGB is 3),
+            // Image.encoded_image_string = 4.
+            let mut image = Vec::new();
+            for (field, value) in [(1, size.height as u64), (2, size.width as u64), (3, 3)] {
+                varint(&mut image, field << 3);
+                varint(&mut image, value);
+            }
+            bytes_field(&mut image, 4, file);
+            // Value.tag = 1, Value.image = 4.
+            let mut entry = Vec::new();
+            bytes_field(&mut entry, 1, tag.as_bytes());
+            bytes_field(&mut entry, 4, &image);
+            bytes_field(&mut summary, 1, &entry);
+        }
+        self.append(&[event(now(), step, 5, &summary)])
+    }
+
     fn scalars(&self, record: &Record) -> Vec<(String, f64)> {
         let scalar = |tag: &str, value: Option<f64>| value.map(|v| (tag.to_owned(), v));
         match record {
@@ -109,6 +134,7 @@ impl Events {
                     scalar("val/mean_iou", r.mean_iou),
                     scalar("val/pixel_accuracy", r.pixel_accuracy),
                     scalar("val/mean_accuracy", r.mean_accuracy),
+                    scalar("val/loss", r.loss),
                 ];
                 let class = |(number, iou): (usize, &Option<f64>)| {
                     let name =
@@ -188,8 +214,11 @@ fn now() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::html::Sample;
     use super::super::record::{EvaluationRecord, StartRecord, StepRecord};
     use super::super::{Record, Resumed, RunLog};
+    use crate::geometry::Size;
+    use crate::image::{ClassTable, Image, LabelMap};
     use std::collections::BTreeMap;
     use std::fs;
 
@@ -322,8 +351,13 @@ mod tests {
         };
         log.write(&Record::Step(step)).unwrap();
         let class_ious = vec![Some(0.5), None, Some(1.0)];
-        let evaluation =
-            EvaluationRecord { step: 301, mean_iou: Some(0.5), class_ious, ..Default::default() };
+        let evaluation = EvaluationRecord {
+            step: 301,
+            mean_iou: Some(0.5),
+            loss: Some(0.25),
+            class_ious,
+            ..Default::default()
+        };
         log.write(&Record::Evaluation(evaluation)).unwrap();
 
         let files = event_files(dir.path());
@@ -339,10 +373,36 @@ mod tests {
         assert!(!scalars.contains_key("train/gradient_norm"));
         let (step, scalars) = summary(events[2]).unwrap();
         let expected: BTreeMap<String, f32> =
-            [("val/mean_iou", 0.5), ("val/iou/sky", 0.5), ("val/iou/2", 1.0)]
+            [("val/mean_iou", 0.5), ("val/loss", 0.25), ("val/iou/sky", 0.5), ("val/iou/2", 1.0)]
                 .map(|(t, v)| (t.to_owned(), v))
                 .into();
         assert_eq!((step, scalars, events.len()), (301, expected, 3));
+    }
+
+    #[test]
+    fn another_reader_finds_the_images_of_an_evaluation() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RunLog::open(dir.path(), None).unwrap();
+        let image = Image::new(Size::new(3, 2), vec![90; 18]).unwrap();
+        let map = |label| LabelMap::new(Size::new(3, 2), vec![label; 6]).unwrap();
+        let sample = Sample { name: "street".into(), image, truth: map(1), prediction: map(0) };
+        log.write_samples(7, &[sample], &ClassTable::generic(2)).unwrap();
+        let files = event_files(dir.path());
+        let event = fields(records(&files[0])[1]);
+        assert_eq!(field(&event, 2), Some(&Wire::Varint(7)));
+        let Some(Wire::Bytes(summary)) = field(&event, 5) else { panic!("no summary") };
+        let summary = fields(summary);
+        let Some(Wire::Bytes(value)) = field(&summary, 1) else { panic!("no value") };
+        let value = fields(value);
+        assert_eq!(field(&value, 1), Some(&Wire::Bytes(b"val/images/street")));
+        let Some(Wire::Bytes(stored)) = field(&value, 4) else { panic!("no image") };
+        let stored = fields(stored);
+        let numbers = [1, 2, 3].map(|number| field(&stored, number));
+        let expected = [Wire::Varint(2), Wire::Varint(9), Wire::Varint(3)];
+        assert_eq!(numbers, expected.each_ref().map(Some));
+        let Some(Wire::Bytes(file)) = field(&stored, 4) else { panic!("no file") };
+        let decoded = image::load_from_memory(file).unwrap();
+        assert_eq!((decoded.width(), decoded.height()), (9, 2));
     }
 
     #[test]

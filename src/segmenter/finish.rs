@@ -50,6 +50,16 @@ pub(super) struct Values {
     foreground: bool,
 }
 
+/// What a graph computes from the scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Finish {
+    /// Labels and other values of each pixel.
+    Values(Values),
+    /// The loss.
+    #[cfg(feature = "training")]
+    Loss(crate::ops::PixelLoss),
+}
+
 impl Values {
     pub(super) fn new(options: &OutputOptions, in_strips: bool) -> Self {
         Self {

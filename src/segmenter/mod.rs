@@ -1,11 +1,15 @@
 //! The high-level interface: a model on a device that segments images.
 
 mod finish;
+#[cfg(feature = "training")]
+mod loss;
 mod model;
 mod network;
 
 pub use finish::Strip;
 pub(crate) use finish::cell;
+#[cfg(feature = "training")]
+pub(crate) use loss::{LossTarget, loss_graph};
 pub use model::Model;
 pub use network::Network;
 
@@ -20,7 +24,7 @@ use crate::pipeline::{Computed, Inference};
 use crate::tensor::{Data, Shape, Tensor};
 use crate::thread::block_on;
 use crate::tune::Tuning;
-use finish::{Results, Values};
+use finish::{Finish, Results, Values};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
@@ -122,10 +126,10 @@ pub struct Segmenter {
 }
 
 /// Networks by padded and scaled size, and the graphs for all rows of an image.
-type Graphs = Inference<(Size, Size), (Shape, Fit, Values)>;
+type Graphs = Inference<(Size, Size), (Shape, Fit, Finish)>;
 
 /// The logits of one image.
-type Scores<'g> = Computed<'g, (Size, Size), (Shape, Fit, Values)>;
+type Scores<'g> = Computed<'g, (Size, Size), (Shape, Fit, Finish)>;
 
 /// Callback for strips of probabilities.
 type OnStrip<'a> = &'a mut (dyn FnMut(&Strip) -> Result<()> + Send);
@@ -288,9 +292,16 @@ impl Segmenter {
         image: &Image,
         size: SizeRule,
         options: &OutputOptions,
-        mut on_strip: Option<OnStrip<'_>>,
+        on_strip: Option<OnStrip<'_>>,
     ) -> Result<Segmentation> {
         let fit = size.fit(image.size());
+        let mut scores = self.scores(graphs, image, fit).await?;
+        let device = graphs.pipeline().device();
+        self.results(&device, &mut scores, fit, options, on_strip).await
+    }
+
+    /// Runs the network on an image.
+    async fn scores<'g>(&self, graphs: &'g Graphs, image: &Image, fit: Fit) -> Result<Scores<'g>> {
         let network = graphs.network((fit.padded, fit.scaled), || {
             let outputs =
                 Outputs { image: Some(fit.scaled), background: true, ..Outputs::default() };
@@ -298,9 +309,18 @@ impl Segmenter {
         })?;
         let pixels = Data::U8(fit.scale(image)?.into_owned());
         let input = Tensor::from_data(Shape::images(1, fit.scaled, 3), pixels)?;
-        let mut scores = graphs.compute(network, &input).await?;
-        drop(input);
+        graphs.compute(network, &input).await
+    }
 
+    /// Computes the labels and the other outputs from the scores.
+    async fn results(
+        &self,
+        device: &Device,
+        scores: &mut Scores<'_>,
+        fit: Fit,
+        options: &OutputOptions,
+        mut on_strip: Option<OnStrip<'_>>,
+    ) -> Result<Segmentation> {
         let logits = scores.shapes()[0];
         let values = Values::new(options, on_strip.is_some());
         let weights = options.foreground.as_ref().map(|keep| finish::class_weights(keep, logits.c));
@@ -308,13 +328,13 @@ impl Segmenter {
         let weights: Vec<_> = weights.iter().map(|weights| (finish::WEIGHTS, weights)).collect();
         let mut results = Results::new(fit.source, logits.c, options)?;
         let height = fit.source.height;
-        let strip = self.strip_rows(&graphs.pipeline().device(), logits, fit, values);
+        let strip = self.strip_rows(device, logits, fit, values);
         let mut labels_time = Duration::ZERO;
         for first in (0..height).step_by(strip) {
             let rows = Rows { first, count: strip.min(height - first) };
             // Prepared before the clock starts, like the network. Otherwise a new size would look
             // slow.
-            let finisher = self.finisher(&mut scores, fit, values, rows)?;
+            let finisher = self.finisher(scores, fit, values, rows)?;
             let started = Instant::now();
             let outputs = scores.finish(&finisher, &[finish::LOGITS], &weights).await?;
             let probabilities = results.add(outputs, values)?;
@@ -341,7 +361,7 @@ impl Segmenter {
         let labeling = labeling.expect("invariant: a segmenter's model has a head");
         let logits = scores.shapes()[0];
         let is_whole = rows.count == fit.source.height;
-        let key = is_whole.then_some((logits, fit, values));
+        let key = is_whole.then_some((logits, fit, Finish::Values(values)));
         let rows = (!is_whole).then_some(rows);
         scores.finisher(key, || finish::graph(logits, fit, labeling, values, rows))
     }

@@ -18,8 +18,10 @@ pub(super) struct Changes {
     device: Option<(String, String)>,
 }
 
-/// Fields that decide when something is written or how fast steps are, but not what they compute.
-pub(super) const HARMLESS: [&str; 3] = ["evaluate_every", "checkpoint_every", "recompute"];
+/// Fields that decide when something is written, when the run ends, or how fast steps are, but not
+/// what they compute.
+pub(super) const HARMLESS: [&str; 4] =
+    ["evaluate_every", "early_stopping", "checkpoint_every", "recompute"];
 
 impl Changes {
     /// Compares the checkpoint's `progress` with the current recipe and context. Checkpoints of

@@ -57,6 +57,12 @@ pub struct RunProgress {
     /// Whether any pixel has counted in the loss so far. Not recorded by earlier versions.
     #[serde(default = "default_counted")]
     pub counted: bool,
+    /// Evaluations since the best one. Not recorded by earlier versions.
+    #[serde(default)]
+    pub evaluations_since_best: u32,
+    /// Batches so far without a pixel that counts. Not recorded by earlier versions.
+    #[serde(default)]
+    pub empty_batches: u64,
     /// Recipe of the last steps, as in the log. Not recorded by earlier versions.
     #[serde(default)]
     pub recipe: Option<serde_json::Value>,

@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 pub struct Origin {
     /// The data set.
     pub data: DataSource,
+    /// Further data sets with the same classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_data: Vec<DataSource>,
     /// Classes, if they override the data set's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassTable>,
@@ -32,6 +35,13 @@ pub struct Origin {
     /// Initial weights.
     #[serde(default, with = "json_path::optional", skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+}
+
+impl Origin {
+    /// All data sets.
+    pub fn sources(&self) -> impl Iterator<Item = &DataSource> {
+        std::iter::once(&self.data).chain(&self.more_data)
+    }
 }
 
 /// Prefixes of temporary files: the current one, and those that earlier versions used for weights.
@@ -157,14 +167,16 @@ impl RunDirectory {
         let json = json.map_err(|e| {
             error!(Io, "could not serialize as JSON: {e}").file(self.path.join(ORIGIN))
         })?;
-        let text = |text: String| {
-            move |w: &mut std::io::BufWriter<&fs::File>| {
-                std::io::Write::write_all(w, text.as_bytes())
-            }
-        };
+        let json = printable_json(&json);
         // In this order: a recipe without an origin belongs to the user (see `check_free`).
-        atomic_write(self.path.join(ORIGIN), text(printable_json(&json).into_owned()))?;
-        atomic_write(self.path.join(RECIPE), text(recipe.to_toml()?))
+        atomic_write(self.path.join(ORIGIN), |w| std::io::Write::write_all(w, json.as_bytes()))?;
+        self.write_recipe(recipe)
+    }
+
+    /// Replaces the recipe of the run.
+    pub(super) fn write_recipe(&self, recipe: &Recipe) -> Result<()> {
+        let text = recipe.to_toml()?;
+        atomic_write(self.path.join(RECIPE), |w| std::io::Write::write_all(w, text.as_bytes()))
     }
 
     /// Reads the recipe and origin of the run.
@@ -310,7 +322,8 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin { data: "data".into(), classes: None, command: String::new(), init: None }
+        let command = String::new();
+        Origin { data: "data".into(), more_data: Vec::new(), classes: None, command, init: None }
     }
 
     #[test]
@@ -378,12 +391,9 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let root = tempfile::tempdir().unwrap();
         let odd = PathBuf::from(OsString::from_vec(b"ds_\xff".to_vec()));
-        let origin = Origin {
-            data: odd.clone().into(),
-            classes: None,
-            command: String::new(),
-            init: Some(odd),
-        };
+        let data = DataSource::from(odd.clone());
+        let more_data = vec![data.clone()];
+        let origin = Origin { data, more_data, init: Some(odd), ..origin() };
         let mut owned = RunDirectory::create(root.path().join("run")).unwrap();
         owned.write(&Recipe::default(), &origin).unwrap();
         assert_eq!(owned.read().unwrap(), (Recipe::default(), origin));

@@ -44,4 +44,6 @@ pub enum Ending {
     Finished,
     /// Stopped on request; the run can be resumed.
     Stopped,
+    /// Stopped before the last step, since the last evaluations were no better than those before.
+    StoppedEarly,
 }

@@ -1,5 +1,6 @@
 //! Options of training steps.
 
+use super::average;
 use super::mining::Mining;
 use super::param_groups::ParamGroups;
 use super::schedule::Schedule;
@@ -38,6 +39,10 @@ pub struct TrainOptions {
     pub max_norm: Option<f64>,
     /// Momentum of the running statistics.
     pub norm_momentum: NormMomentum,
+    /// Decay of the exponential moving average of the weights, above 0 and below 1; `None` keeps no
+    /// average. Running statistics are averaged as well, as in timm's `ModelEmaV3`. The decay is
+    /// smaller in the first steps: at most `1 - n^(-2 / 3)` in step `n`.
+    pub ema: Option<f64>,
 }
 
 /// Weight of the batch's statistics in the update of the running statistics, 0 to 1 (PyTorch's
@@ -88,6 +93,7 @@ impl TrainOptions {
             schedule,
             max_norm: None,
             norm_momentum: NormMomentum::default(),
+            ema: None,
         }
     }
 
@@ -128,6 +134,9 @@ impl TrainOptions {
                 Config,
                 "a fraction of hard pixels requires a loss that is mined, and vice versa"
             ));
+        }
+        if let Some(decay) = self.ema {
+            average::validate(decay)?;
         }
         let is_fraction = |x: f64| (0.0..=1.0).contains(&x);
         if !is_fraction(self.norm_momentum.backbone) || !is_fraction(self.norm_momentum.head) {

@@ -1,12 +1,13 @@
 //! Recipes: all settings of a training run, as a TOML file. The defaults are a sensible run; a
 //! recipe lists what differs.
 
+use super::class_weights::ClassWeights;
 use super::loss_recipe::LossRecipe;
 use super::mining::Mining;
 use super::options::{NormMomentum, TrainOptions};
 use super::param_groups::ParamGroups;
 use super::schedule::{Decay, Schedule};
-use super::step::{NormMode, StepOptions};
+use super::step::{Freeze, NormMode, StepOptions};
 use super::update::Optimizer;
 use crate::data::Augmentation;
 use crate::error::{ErrorKind, Result, error};
@@ -27,6 +28,9 @@ const LAST_LABEL: u32 = u16::MAX as u32;
 pub struct Recipe {
     /// Number of steps (updates of the weights) of the whole run.
     pub steps: u32,
+    /// Number of passes over the training images, instead of `steps`. A run replaces it by the
+    /// steps when it starts (see [`Recipe::resolve_epochs`]).
+    pub epochs: Option<f64>,
     /// Images per batch.
     pub batch: usize,
     /// Batches whose gradients are accumulated for a step (see [`TrainOptions::accumulate`]).
@@ -47,12 +51,20 @@ pub struct Recipe {
     pub learning_rate_floor: f64,
     /// Gradients with a larger norm are scaled down to this norm.
     pub max_norm: Option<f64>,
+    /// Decay of the average of the weights that is evaluated and kept (see
+    /// [`TrainOptions::ema`]); `None` evaluates and keeps the weights of the last step.
+    pub ema: Option<f64>,
+    /// Part of the network that is not trained.
+    pub freeze: Option<Freeze>,
     /// Which batch norms use the statistics of the batch.
     pub norm: NormMode,
     /// Factor of the auxiliary head's loss, if the network has one.
     pub aux: Option<f32>,
     /// Steps between two evaluations on the validation images. The last step is also evaluated.
     pub evaluate_every: u32,
+    /// Number of evaluations in a row without a better mIoU after which the run stops; `None` trains
+    /// all steps.
+    pub early_stopping: Option<u32>,
     /// Steps between two checkpoints. A checkpoint also follows each evaluation and the last step.
     pub checkpoint_every: u32,
     /// The network.
@@ -145,8 +157,13 @@ pub struct DataRecipe {
     pub val_fraction: f64,
     /// License of the trained network, for its model card; the data decides it.
     pub license: Option<String>,
-    /// One weight per class in the loss; `None` weighs all classes equally.
-    pub class_weights: Option<Vec<f32>>,
+    /// Weights of the classes in the loss; `None` weighs all classes equally. A run replaces a rule
+    /// by its weights when it starts (see [`Recipe::resolve_class_weights`]).
+    pub class_weights: Option<ClassWeights>,
+    /// Whether images with rare classes are drawn more often (see [`TrainingData::oversample`]).
+    ///
+    /// [`TrainingData::oversample`]: super::TrainingData::oversample
+    pub oversample: bool,
 }
 
 impl Default for Recipe {
@@ -154,6 +171,7 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             steps: 10_000,
+            epochs: None,
             batch: 8,
             accumulate: 1,
             recompute: false,
@@ -162,9 +180,12 @@ impl Default for Recipe {
             warmup: 0,
             learning_rate_floor: 1e-6,
             max_norm: None,
+            ema: None,
+            freeze: None,
             norm: NormMode::Train,
             aux: None,
             evaluate_every: 1000,
+            early_stopping: None,
             checkpoint_every: 250,
             network: NetworkRecipe::default(),
             data: DataRecipe::default(),
@@ -215,6 +236,7 @@ impl Default for DataRecipe {
             val_fraction: 0.1,
             license: None,
             class_weights: None,
+            oversample: false,
         }
     }
 }
@@ -227,8 +249,21 @@ impl Recipe {
     /// Errors of the last two kinds name the line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = crate::files::read_text_at_most(path, MAX_BYTES)?;
-        Self::parse(&text).map_err(|e| e.file(path))
+        Self::parse(&Self::read_text(path)?).map_err(|e| e.file(path))
+    }
+
+    /// Reads the text of a recipe file.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read.
+    pub(crate) fn read_text(path: &Path) -> Result<String> {
+        crate::files::read_text_at_most(path, MAX_BYTES)
+    }
+
+    /// Whether the text of a recipe states the crop, rather than leaving it at its default.
+    pub(crate) fn states_crop(text: &str) -> bool {
+        let table = text.parse::<toml::Table>().unwrap_or_default();
+        table.get("augmentation").is_some_and(|section| section.get("crop").is_some())
     }
 
     /// Parses a recipe from TOML.
@@ -277,7 +312,8 @@ impl Recipe {
     /// `deny_unknown_fields`, and a misspelled key must be an error with its line.
     ///
     /// # Errors
-    /// Returns an error if settings are invalid or contradict each other.
+    /// Returns an error if settings are invalid or contradict each other, or class weights have to
+    /// be computed first.
     pub fn options(&self) -> Result<TrainOptions> {
         self.augmentation.check()?;
         if self.evaluate_every == 0 || self.checkpoint_every == 0 {
@@ -285,6 +321,9 @@ impl Recipe {
                 Config,
                 "`evaluate_every` and `checkpoint_every` must be at least 1"
             ));
+        }
+        if self.early_stopping == Some(0) {
+            return Err(error!(Config, "`early_stopping` must be at least 1"));
         }
         // A learning rate below the default floor is valid; one below a floor that the user set is
         // refused by `Schedule::validate`.
@@ -294,8 +333,17 @@ impl Recipe {
         } else {
             self.learning_rate_floor
         };
-        let weighted = self.data.class_weights.is_some();
-        let loss = self.loss.pixel_loss(weighted, self.mining.is_some());
+        let class_weights = match &self.data.class_weights {
+            None => None,
+            Some(ClassWeights::List(weights)) => Some(weights.clone()),
+            Some(ClassWeights::Rule(_)) => {
+                return Err(error!(
+                    Usage,
+                    "the class weights have to be computed from the training masks first"
+                ));
+            }
+        };
+        let loss = self.loss.pixel_loss(class_weights.is_some(), self.mining.is_some());
         Ok(TrainOptions {
             batch: self.batch,
             crop: self.augmentation.crop,
@@ -304,11 +352,12 @@ impl Recipe {
                 loss,
                 aux: self.aux,
                 norm: self.norm,
+                freeze: self.freeze,
                 seed: self.seed,
                 recompute: self.recompute,
                 ..StepOptions::default()
             },
-            class_weights: self.data.class_weights.clone(),
+            class_weights,
             mining: self.mining,
             optimizer: self.optimizer,
             groups: self.groups,
@@ -321,6 +370,7 @@ impl Recipe {
             },
             max_norm: self.max_norm,
             norm_momentum: self.norm_momentum,
+            ema: self.ema,
         })
     }
 }

@@ -1,10 +1,13 @@
 //! A training run, from the first step to the last, with all its files in one directory.
 
+pub(super) mod batches;
 mod evaluation;
+mod resume;
 mod step;
+mod validation_loss;
 
-use super::changes::{Changes, HARMLESS};
-use super::checkpoint::{self, BestScore, Checkpoint, RunProgress};
+use super::changes::HARMLESS;
+use super::checkpoint::{self, BestScore, RunProgress};
 use super::clock::Clock;
 use super::context::RunContext;
 use super::data::{DataFeed, TrainingData};
@@ -21,7 +24,7 @@ use crate::eval::Scores;
 use crate::image::ClassTable;
 use crate::models::{CardScores, ModelCard};
 use crate::report::html::{ReportData, Sample};
-use crate::report::{self, EndRecord, NoteRecord, Record, Resumed, RunLog, StartRecord};
+use crate::report::{self, EndRecord, NoteRecord, Record, RunLog, StartRecord};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -32,6 +35,8 @@ pub struct Run {
     trainer: Trainer,
     loader: Loader,
     validation: Vec<Pair>,
+    /// Number of different training images.
+    images: usize,
     table: ClassTable,
     log: RunLog,
     progress: RunProgress,
@@ -58,7 +63,7 @@ impl Run {
         mut directory: RunDirectory,
         mut recipe: Recipe,
         origin: Origin,
-        data: TrainingData,
+        mut data: TrainingData,
         initial: &InitialModel,
         context: RunContext,
     ) -> Result<Self> {
@@ -67,6 +72,7 @@ impl Run {
             log::warn!("{note}");
         }
         recipe.network.record_separable(&initial.config);
+        let notes = resolve(&mut recipe, &mut data, context)?;
         // Check everything before anything is written.
         let trainer =
             Trainer::new(context.device, &initial.config, &initial.weights, recipe.options()?)?;
@@ -83,53 +89,8 @@ impl Run {
         directory.write(&recipe, &origin)?;
         checkpoint::write(&directory.checkpoint(), &trainer, &progress)?;
         let log = RunLog::open(directory.path(), None)?;
-        Self::new(directory, recipe, trainer, feed, log, progress, context)
-    }
-
-    /// Resumes the run of a directory from its last checkpoint. Differences from how the run was
-    /// started (recipe, device, number of images) are reported and recorded.
-    ///
-    /// # Errors
-    /// Returns an error if the data is missing or has other classes, or the recipe does not fit the
-    /// checkpoint.
-    pub fn resume(directory: RunDirectory, context: RunContext) -> Result<Self> {
-        let (recipe, origin) = directory.read()?;
-        let checkpoint = Checkpoint::read(&directory.checkpoint())?;
-        let mut notes = Changes::new(&checkpoint.progress, &recipe, context).notes();
-        let mut trainer = Trainer::new(
-            context.device,
-            &checkpoint.config,
-            checkpoint.weights(),
-            recipe.options()?,
-        )?;
-        checkpoint.restore(&mut trainer)?;
-        context.check()?;
-        let mut progress = checkpoint.progress;
-        let data = TrainingData::open(&origin, &recipe)?;
-        let now = data.training.len();
-        if let Some(then) = progress.images.filter(|&then| then != now) {
-            notes.push(format!("the data set now has {now} training images instead of {then}: their order changes from here on"));
-        }
-        if progress.best.is_some() && !directory.best().exists() {
-            notes.push(
-                "best.safetensors is missing: the next evaluation writes it again, whatever its score"
-                    .to_owned(),
-            );
-            progress.best = None;
-        }
-        progress.recipe = Some(recipe.to_json());
-        progress.device = Some(context.device_name());
-        progress.images = Some(now);
-        let feed = DataFeed::new(data, &recipe, &trainer, progress.step, context)?;
-        validation::dry_run(&trainer, &feed.validation, &feed.table, directory.path(), context)?;
-        context.check()?;
-        directory.sweep()?;
-        let resumed = Resumed { step: progress.step, evaluation_due: progress.evaluation_due };
-        let log = RunLog::open(directory.path(), Some(resumed))?;
         let mut run = Self::new(directory, recipe, trainer, feed, log, progress, context)?;
-        for note in notes {
-            run.note(note)?;
-        }
+        notes.into_iter().try_for_each(|note| run.record(note))?;
         Ok(run)
     }
 
@@ -163,6 +124,7 @@ impl Run {
             trainer,
             loader: feed.loader,
             validation: feed.validation,
+            images: feed.images,
             table: feed.table,
             log,
             clock: Clock::new(progress.seconds),
@@ -185,8 +147,8 @@ impl Run {
             fields.retain(|name, _| !HARMLESS.contains(&name.as_str()));
         }
         ModelCard {
-            data: self.origin.data.to_string(),
-            images: self.progress.images,
+            data: self.origin.sources().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            images: Some(self.images),
             init: self.origin.init.as_deref().map(path),
             command: self.origin.command.clone(),
             license: self.recipe.data.license.clone(),
@@ -250,6 +212,10 @@ impl Run {
         let reason = match &ending {
             Ok(Ending::Finished) => "finished".to_owned(),
             Ok(Ending::Stopped) => "stopped by the user".to_owned(),
+            Ok(Ending::StoppedEarly) => format!(
+                "stopped early: {} evaluations without a better mIoU",
+                self.progress.evaluations_since_best
+            ),
             Err(e) => e.to_string(),
         };
         let (step, seconds) = (self.progress.step, self.clock.seconds());
@@ -274,7 +240,8 @@ impl Run {
         if self.progress.evaluation_due && !self.evaluate_and_save(stop, on_event)? {
             return Ok(Ending::Stopped);
         }
-        while self.progress.step < last {
+        let before = self.progress.step;
+        while self.progress.step < last && !self.stopped_early() {
             let outcome = if stop.load(Ordering::Relaxed) { None } else { self.train_step(stop)? };
             let Some(outcome) = outcome else {
                 if self.saved != self.progress.step {
@@ -298,7 +265,11 @@ impl Run {
                 return Ok(Ending::Stopped);
             }
         }
-        Ok(Ending::Finished)
+        // Once: not again if a finished run is resumed.
+        if self.progress.step > before {
+            self.note_empty_batches()?;
+        }
+        Ok(if self.progress.step < last { Ending::StoppedEarly } else { Ending::Finished })
     }
 
     /// Evaluates the network, and records in a checkpoint that this is done. Returns `false` if
@@ -323,7 +294,7 @@ impl Run {
         checkpoint::write_weights(
             &self.directory.last(),
             self.trainer.config(),
-            &self.trainer.weights()?,
+            &self.trainer.averaged_weights()?,
             // Scores are best's: a resumed run does not know those of earlier steps.
             &self.card(None),
         )?;
@@ -337,6 +308,14 @@ impl Run {
     /// Warns the user, and records the warning in the log.
     fn note(&mut self, text: String) -> Result<()> {
         log::warn!("{text}");
+        self.record(text)
+    }
+
+    /// Records a note in the log.
+    ///
+    /// # Errors
+    /// Returns an error if the log cannot be written.
+    pub fn record(&mut self, text: String) -> Result<()> {
         self.log.write(&Record::Note(NoteRecord { step: self.progress.step, text }))
     }
 
@@ -349,6 +328,21 @@ impl Run {
         };
         report::html::write(&self.directory.report(), &data)
     }
+}
+
+/// Completes a recipe and its data (see [`Recipe::resolve`]). Returns notes about it.
+fn resolve(
+    recipe: &mut Recipe,
+    data: &mut TrainingData,
+    context: RunContext,
+) -> Result<Vec<String>> {
+    let (mut of, mut with) = (recipe.clone(), data.clone());
+    let notes;
+    (*recipe, *data, notes) = context.wait_for(move || {
+        let notes = of.resolve(&mut with, || {})?;
+        Ok((of, with, notes))
+    })?;
+    Ok(notes)
 }
 
 /// Seconds since the Unix epoch.

@@ -3,7 +3,9 @@
 use super::recompute::recompute;
 use super::step_loss::{Losses, Scores};
 use crate::error::Result;
-use crate::graph::{Graph, InputId, Node, OutputId, Place, Rewrite, TrainForm, ValueId, rewrite};
+use crate::graph::{
+    Graph, InputId, Node, OutputId, Place, Rewrite, Role, TrainForm, ValueId, rewrite,
+};
 use crate::models::NetworkGraph;
 use crate::ops::{Add, PixelLoss};
 use crate::random::fnv1a_32;
@@ -26,6 +28,16 @@ pub enum NormMode {
     BackboneFrozen,
 }
 
+/// Part of the network that is not trained: its parameters are not updated, its batch norms use
+/// their running statistics, which do not move, and the backward pass ends before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum Freeze {
+    /// The feature extractor.
+    Backbone,
+}
+
 /// Options of the graph of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOptions {
@@ -39,6 +51,8 @@ pub struct StepOptions {
     pub aux: Option<f32>,
     /// Mode of the batch norms.
     pub norm: NormMode,
+    /// Part of the network that is not trained.
+    pub freeze: Option<Freeze>,
     /// Seed of dropout.
     pub seed: u32,
     /// Whether activations are recomputed for the backward pass if that saves memory. Loss and
@@ -53,8 +67,19 @@ impl Default for StepOptions {
             fused: true,
             aux: None,
             norm: NormMode::Train,
+            freeze: None,
             seed: 0,
             recompute: false,
+        }
+    }
+}
+
+impl StepOptions {
+    /// Whether a parameter with this role is not trained.
+    pub(super) fn freezes(&self, role: Role) -> bool {
+        match self.freeze {
+            Some(Freeze::Backbone) => role.place == Place::Backbone,
+            None => false,
         }
     }
 }
@@ -132,7 +157,7 @@ pub fn training_step(network: NetworkGraph, options: &StepOptions) -> Result<Tra
     let aux_loss = aux.map(|value| graph.output("aux_loss", value));
 
     let forward = graph.nodes().len();
-    let (trained, gradients) = add_gradients(&mut graph, &seeds)?;
+    let (trained, gradients) = add_gradients(&mut graph, &seeds, options)?;
     let statistics = norms
         .batch
         .iter()
@@ -166,10 +191,11 @@ pub fn training_step(network: NetworkGraph, options: &StepOptions) -> Result<Tra
 fn add_gradients(
     graph: &mut Graph,
     seeds: &[(ValueId, ValueId)],
+    options: &StepOptions,
 ) -> Result<(Vec<String>, Vec<OutputId>)> {
     let params: Vec<(String, ValueId)> = graph
         .params()
-        .filter(|(info, _)| info.role.part.is_trained())
+        .filter(|(info, _)| info.role.part.is_trained() && !options.freezes(info.role))
         .map(|(info, id)| (info.name.clone(), id))
         .collect();
     let ids: Vec<ValueId> = params.iter().map(|&(_, id)| id).collect();
@@ -210,7 +236,7 @@ fn with_training_ops(
                 new.graph.push(&node.name, op, &[inputs, &[step]].concat()).map(Some)
             }
             Some(TrainForm::BatchStatistics(op)) => {
-                if !norms.uses_batch(&new.graph, node, inputs, options.norm) {
+                if !norms.uses_batch(&new.graph, node, inputs, options) {
                     return Ok(None);
                 }
                 let outputs = new.graph.push(&node.name, op, &inputs[..3])?;
@@ -228,16 +254,15 @@ impl Norms {
         graph: &Graph,
         node: &Node,
         inputs: &[ValueId],
-        mode: NormMode,
+        options: &StepOptions,
     ) -> bool {
-        let frozen = match mode {
+        let role = graph.param_info(inputs[1]).map(|info| info.role);
+        let frozen = match options.norm {
             NormMode::Train => false,
             NormMode::Frozen => true,
-            NormMode::BackboneFrozen => {
-                let scale = graph.param_info(inputs[1]);
-                scale.is_some_and(|info| info.role.place == Place::Backbone)
-            }
+            NormMode::BackboneFrozen => role.is_some_and(|role| role.place == Place::Backbone),
         };
+        let frozen = frozen || role.is_some_and(|role| options.freezes(role));
         let values = graph.shape(inputs[0]).positions();
         if frozen {
             return false;

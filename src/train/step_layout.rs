@@ -19,6 +19,9 @@ pub(super) const STATISTICS: [Statistic; 2] = [
     Statistic { running: "running_variance", part: Part::RunningVar, batch: "batch_variance" },
 ];
 
+/// Vector of the parameters that are not trained.
+pub(super) const FROZEN: &str = "frozen";
+
 /// One statistic of batch norms.
 pub(super) struct Statistic {
     /// Vector of the running statistic.
@@ -46,6 +49,8 @@ pub(super) struct StepLayout {
     pub loss: OutputId,
     /// Layout of the trained parameters.
     pub parameters: ParameterArena,
+    /// Layout of the parameters that are not trained, in a vector of their own.
+    pub frozen: ParameterArena,
     /// Layout of the means and variances of all batch norms, by norm.
     pub norms: ParameterArena,
     /// Norms that use the batch's statistics, with the number of values per channel.
@@ -74,13 +79,19 @@ impl StepLayout {
         let mut graph = passes::dead_code(step.graph)?;
         let packings = packings(&graph);
         let packing = |id: ValueId| packings.get(&id).copied().unwrap_or(Packing::Channels);
-        let trained = graph.params().filter(|(info, _)| info.role.part.is_trained());
-        let parameters = ParameterArena::new(
-            trained.map(|(info, id)| (info.name.clone(), info.role, graph.shape(id), packing(id))),
-            limit,
-        )?;
+        let arena = |is_frozen: bool| {
+            let of_kind = graph.params().filter(|(info, _)| {
+                info.role.part.is_trained() && options.step.freezes(info.role) == is_frozen
+            });
+            ParameterArena::new(
+                of_kind
+                    .map(|(info, id)| (info.name.clone(), info.role, graph.shape(id), packing(id))),
+                limit,
+            )
+        };
+        let (parameters, frozen) = (arena(false)?, arena(true)?);
 
-        place_params(&mut graph, &parameters, &norms)?;
+        place_params(&mut graph, [(&parameters, "parameters"), (&frozen, FROZEN)], &norms)?;
         let value = |graph: &Graph, id: OutputId| graph.output_at(id).1;
         let gradients: HashMap<&str, ValueId> = (step.trained.iter().map(String::as_str))
             .zip(step.gradients.iter().map(|&id| value(&graph, id)))
@@ -98,6 +109,7 @@ impl StepLayout {
             inputs: step.inputs,
             loss,
             parameters,
+            frozen,
             norms,
             counts: step.norms,
             single_value_norms: step.single_value_norms,
@@ -127,13 +139,14 @@ fn packings(graph: &Graph) -> HashMap<ValueId, Packing> {
 
 fn place_params(
     graph: &mut Graph,
-    parameters: &ParameterArena,
+    parameters: [(&ParameterArena, &str); 2],
     norms: &ParameterArena,
 ) -> Result<()> {
-    let trained = parameters
-        .entries()
-        .iter()
-        .map(|entry| (entry.name.clone(), parameters.location("parameters", entry)));
+    let of_arena = |(arena, vector): (&ParameterArena, &str)| {
+        let location = |entry: &Entry| (entry.name.clone(), arena.location(vector, entry));
+        arena.entries().iter().map(location).collect::<Vec<_>>()
+    };
+    let trained = parameters.into_iter().flat_map(of_arena);
     let running = STATISTICS.iter().flat_map(|s| {
         norms
             .entries()

@@ -110,9 +110,9 @@ impl FlatGraph<'_> {
             .collect()
     }
 
-    /// Adds inputs `groups.I`: the groups of the blocks of each segment.
-    fn groups(&mut self) -> (Vec<InputId>, Vec<ValueId>) {
-        let segments: Vec<_> = self.arena.buffers("groups").collect();
+    /// Adds inputs `NAME.I`: the groups of the blocks of each segment.
+    fn groups(&mut self, name: &str) -> (Vec<InputId>, Vec<ValueId>) {
+        let segments: Vec<_> = self.arena.buffers(name).collect();
         let ty = |elements: usize| TensorType::u32(Shape::vector(elements / flat::BLOCK));
         let input =
             |(name, elements): (String, usize)| self.graph.input_with_id(&name, ty(elements));
@@ -168,6 +168,47 @@ pub(super) struct StatisticsUpdate {
     pub tables: [InputId; 2],
 }
 
+/// Graph that moves averages toward current values.
+pub(super) struct AverageUpdate {
+    pub graph: Graph,
+    /// Inputs `groups.I` and `norm_groups.I`: the groups of the blocks of each segment, all 0.
+    pub groups: [Vec<InputId>; 2],
+    /// Input `table`: one row, `[1 - decay, 1, 0, 0]`.
+    pub table: InputId,
+}
+
+/// Vectors of averages and of what they average: parameters, then statistics of norms.
+pub(super) const AVERAGES: [(&str, &str); 3] = [
+    ("average", "parameters"),
+    ("average_mean", STATISTICS[0].running),
+    ("average_variance", STATISTICS[1].running),
+];
+
+/// Builds the graph that moves the averages of parameters and of running statistics. The formula is
+/// that of running statistics.
+pub(super) fn average(
+    parameters: &ParameterArena,
+    norms: &ParameterArena,
+) -> Result<AverageUpdate> {
+    let mut flat = FlatGraph { graph: Graph::new(), arena: parameters };
+    let (table_id, table) = table(&mut flat.graph, "table", 1);
+    let (of_parameters, parameter_blocks) = flat.groups("groups");
+    flat.arena = norms;
+    let (of_norms, norm_blocks) = flat.groups("norm_groups");
+    for (index, (average, current)) in AVERAGES.into_iter().enumerate() {
+        let (arena, blocks) =
+            if index == 0 { (parameters, &parameter_blocks) } else { (norms, &norm_blocks) };
+        flat.arena = arena;
+        let (averages, values) = (flat.vector(average), flat.vector(current));
+        for (segment, &block) in blocks.iter().enumerate() {
+            let inputs = [averages[segment], values[segment], block, table];
+            let name = format!("{average}.{segment}");
+            flat.update(&name, Arc::new(RunningStatistics), &inputs)?;
+        }
+    }
+    Ok(AverageUpdate { graph: flat.graph, groups: [of_parameters, of_norms], table: table_id })
+}
+
 /// Builds the graph of the optimizer's update. `gradients` is the name of the gradient vector.
 pub(super) fn update(
     arena: &ParameterArena,
@@ -178,7 +219,7 @@ pub(super) fn update(
 ) -> Result<Update> {
     let mut flat = FlatGraph { graph: Graph::new(), arena };
     let (w, g) = (flat.vector("parameters"), flat.vector(gradients));
-    let (group_ids, blocks) = flat.groups();
+    let (group_ids, blocks) = flat.groups("groups");
     let states: Vec<Vec<ValueId>> =
         optimizer.states().iter().map(|name| flat.vector(name)).collect();
     let (table_id, table) = table(&mut flat.graph, "table", groups);
@@ -207,7 +248,7 @@ pub(super) fn accumulate(arena: &ParameterArena) -> Result<Accumulation> {
 /// Builds the graph that updates the running statistics of `groups` norms.
 pub(super) fn statistics(arena: &ParameterArena, groups: usize) -> Result<StatisticsUpdate> {
     let mut flat = FlatGraph { graph: Graph::new(), arena };
-    let (group_ids, blocks) = flat.groups();
+    let (group_ids, blocks) = flat.groups("groups");
     let mut update = |statistic: &Statistic, name: &str| {
         let (r, s) = (flat.vector(statistic.running), flat.vector(statistic.batch));
         let (id, table) = table(&mut flat.graph, name, groups);

@@ -11,8 +11,9 @@ use crate::geometry::Size;
 use crate::graph::Weights;
 use crate::image::{ClassTable, SizeRule, dimensions};
 use crate::models::{Config, Outputs};
+use crate::ops::PixelLoss;
 use crate::plan::Plan;
-use crate::segmenter::{Model, Segmenter};
+use crate::segmenter::{Model, Segmenter, loss_graph};
 use crate::tensor::Shape;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub struct ValidationMemory {
     /// Size of the image.
     pub size: Size,
-    /// Bytes of the network's activations and folded weights at that size.
+    /// Bytes of the activations of network and loss, and of folded weights, at that size.
     pub bytes: u64,
 }
 
@@ -42,10 +43,13 @@ impl ValidationMemory {
         let model = model(initial.config.clone(), initial.weights.clone(), PathBuf::new());
         let outputs = Outputs { image: Some(size), background: true, ..Outputs::default() };
         let graph = model.graph(Shape::images(1, size, 3), &outputs)?;
-        Ok(Some(Self {
-            size,
-            bytes: device.activation_bytes(&graph) + Plan::new(&graph).param_bytes,
-        }))
+        let logits = graph.shape(graph.outputs()[0].1);
+        let labeling = model.network.labeling();
+        let labeling = labeling.expect("invariant: a network in training has a head");
+        let fit = SizeRule::Native.fit(size);
+        let loss = loss_graph(logits, fit, &labeling, PixelLoss::default())?;
+        let activations = device.activation_bytes(&graph) + device.activation_bytes(&loss);
+        Ok(Some(Self { size, bytes: activations + Plan::new(&graph).param_bytes }))
     }
 }
 
@@ -57,10 +61,10 @@ impl fmt::Display for ValidationMemory {
     }
 }
 
-/// A segmenter with the current weights of the network. Errors call the model `path`.
+/// A segmenter with the weights of the network to evaluate. Errors call the model `path`.
 pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
     Segmenter::with_device(
-        model(trainer.config().clone(), trainer.weights()?, path),
+        model(trainer.config().clone(), trainer.averaged_weights()?, path),
         &trainer.device(),
     )
 }

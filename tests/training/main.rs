@@ -12,6 +12,7 @@ mod run;
 #[path = "../golden/seeded.rs"]
 #[allow(dead_code, reason = "networks use the rest")]
 mod seeded;
+mod settings;
 #[path = "../support/mod.rs"]
 mod support;
 mod trainer;

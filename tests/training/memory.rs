@@ -193,8 +193,13 @@ fn what_fits_trains() {
 fn a_run_within_a_memory_limit_ends_with_the_same_bits_if_recomputation_suffices() {
     let root = data_set();
     let recipe = Recipe::read(root.path().join("recipe.toml")).unwrap();
-    let origin =
-        Origin { data: root.path().into(), classes: None, command: String::new(), init: None };
+    let origin = Origin {
+        data: root.path().into(),
+        more_data: Vec::new(),
+        classes: None,
+        command: String::new(),
+        init: None,
+    };
     let data = TrainingData::open(&origin, &recipe).unwrap();
     let initial = InitialModel::new(&recipe.network, &data.table, recipe.seed, None).unwrap();
     let validation =

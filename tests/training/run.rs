@@ -297,7 +297,8 @@ fn a_directory_contains_one_run() {
         text(train(&short(begin(root.path(), &out))).failure()).contains("already contains a run")
     );
     // The settings of a resumed run are those of its recipe.
-    let refused = text(train(&short(resume(&out))).code(2));
+    let other = [resume(&out), ["--batch", "1"].map(str::to_owned).to_vec()].concat();
+    let refused = text(train(&other).code(2));
     assert!(refused.contains("cannot be used with") && refused.contains("--resume"), "{refused}");
     // A start without steps keeps the report of the previous one.
     let page = || fs::read_to_string(out.join("report.html")).unwrap();

@@ -3,11 +3,13 @@
 use crate::support::{Rng, devices};
 use atrous::Size;
 use atrous::engine::exec::Device;
+use atrous::engine::graph::Weights;
 use atrous::engine::models::{Aux, Backbone, Config, Decoder, random_weights};
 use atrous::engine::ops::{Denominator, PixelLoss};
 use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{
-    BatchRef, Decay, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer,
+    BatchRef, Decay, Freeze, NormMode, Optimizer, ParamGroups, Schedule, StepOptions, TrainOptions,
+    Trainer,
 };
 
 use atrous::ErrorKind;
@@ -270,4 +272,57 @@ fn the_loss_of_a_step_includes_that_of_the_auxiliary_head() {
     let [main, hardly, half] = [None, Some(1e-6), Some(0.5)].map(loss);
     assert!((hardly - main).abs() < 1e-4, "{hardly} instead of {main}");
     assert!(half > main + 0.1, "{half} is no more than {main}");
+}
+
+#[test]
+fn the_average_of_the_weights_follows_its_formula_on_every_device() {
+    for device in devices() {
+        let mut trainer = trainer(&device, TrainOptions { ema: Some(0.6), ..options() });
+        let numbers = |weights: &Weights| -> Vec<f64> {
+            weights.values().flat_map(|p| p.tensor().f32()).map(|&v| f64::from(v)).collect()
+        };
+        let mut average = numbers(&trainer.weights().unwrap());
+        assert_eq!(average, numbers(&trainer.averaged_weights().unwrap()), "it begins with them");
+        let mut rng = Rng(5);
+        for n in 1..=5 {
+            steps(&mut trainer, &mut rng, 1);
+            let now = numbers(&trainer.weights().unwrap());
+            let decay = f64::min(0.6, 1.0 - f64::from(n).powf(-2.0 / 3.0));
+            average.iter_mut().zip(&now).for_each(|(a, w)| *a = decay * *a + (1.0 - decay) * w);
+            let got = numbers(&trainer.averaged_weights().unwrap());
+            let off = got.iter().zip(&average).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
+            let off = off.fold(0.0, f64::max);
+            // Rounding in each of the steps.
+            assert!(off < 1e-6, "{off} after step {n} on {device}");
+            assert!(n < 2 || got != now, "on {device}");
+        }
+    }
+}
+
+/// A frozen backbone leaves the gradients of the rest as they are with norms that keep their
+/// statistics, and takes less memory.
+#[test]
+fn a_frozen_backbone_does_not_change_what_the_rest_learns() {
+    let step = StepOptions { norm: NormMode::BackboneFrozen, ..StepOptions::default() };
+    let groups = ParamGroups { backbone: 0.0, ..ParamGroups::default() };
+    let kept = TrainOptions { step, groups, ..options() };
+    let step = StepOptions { freeze: Some(Freeze::Backbone), ..StepOptions::default() };
+    let frozen = TrainOptions { step, ..options() };
+    let memory = |options| Trainer::estimate_memory(&Device::Cpu, &config(), options).unwrap();
+    let (less, more) = (memory(&frozen), memory(&kept));
+    assert!(less.activations < more.activations && less.gradients < more.gradients);
+    assert!(less.parameters <= more.parameters + 4096, "{less} {more}");
+    for device in devices() {
+        let train = |options: &TrainOptions| {
+            let mut trainer = trainer(&device, options.clone());
+            let losses = steps(&mut trainer, &mut Rng(7), 2);
+            (losses, trainer.weights().unwrap(), trainer.optimizer_state().unwrap().len())
+        };
+        let ((losses, weights, states), (other, others, all)) = (train(&frozen), train(&kept));
+        assert_eq!(losses, other, "on {device}");
+        assert!(states < all, "{states} of {all}");
+        for (name, tensor) in &weights {
+            assert!(tensor.tensor() == others[name].tensor(), "{name} on {device}");
+        }
+    }
 }

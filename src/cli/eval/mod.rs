@@ -276,7 +276,7 @@ fn check_chart(path: &Path) -> Result<()> {
 fn subject(args: &Args, model: &Model) -> Result<Subject> {
     let own = model.class_table();
     let stated = args.class_table.as_ref().map(ClassTable::read).transpose()?;
-    let source = args.data.source().ok_or_else(|| error!(Usage, "`--data` is required"))?;
+    let source = args.data.source()?;
     let listing = data::open_with_classes(&source, args.split.as_deref(), stated.as_ref())?;
     listing.notes.iter().for_each(|note| say(&format!("note: {note}")));
     let (table, named_by) = match (&args.class_table, stated) {

@@ -4,7 +4,7 @@ use crate::data::Pair;
 use crate::geometry::Size;
 use crate::image::dimensions;
 use crate::models::Config;
-use crate::train::{InitialModel, NetworkRecipe, Run};
+use crate::train::{InitialModel, NetworkRecipe, Recipe, Run};
 use std::cmp::Ordering;
 use std::path::Path;
 
@@ -26,18 +26,27 @@ pub(super) fn network(initial: &InitialModel, init: Option<&Path>) -> String {
     format!("{network}; from {}: {loaded}", crate::text::path(init))
 }
 
+/// How to train a finished run further.
+const EXTEND: &str = "to extend the run, add `--steps N` with its new total";
+
 /// Describes where a resumed run continues.
 pub(super) fn resumed(run: &Run) -> String {
     let (step, steps) = (run.step(), u64::from(run.recipe().steps));
     match step.cmp(&steps) {
+        Ordering::Less if run.stopped_early() => format!(
+            "stopped early after step {step} of {steps}; nothing is left to do: to train on, add `--steps N` with the new \
+             total of steps, or raise `early_stopping` in recipe.toml"
+        ),
         Ordering::Less => format!("resuming after step {step} of {steps}"),
         _ if run.evaluation_due() => {
             format!("all {step} steps are done, the last evaluation is not")
         }
-        Ordering::Equal => format!("all {steps} steps are done; nothing is left to do"),
+        Ordering::Equal => {
+            format!("all {steps} steps are done; nothing is left to do: {EXTEND}")
+        }
         Ordering::Greater => {
             format!(
-                "{step} steps are done, more than the {steps} in recipe.toml; nothing is left to do"
+                "{step} steps are done, more than the {steps} in recipe.toml; nothing is left to do: {EXTEND}"
             )
         }
     }
@@ -55,6 +64,19 @@ pub(super) fn separable(recipe: &mut NetworkRecipe, network: &Config) -> Option<
             !used
         )
     })
+}
+
+/// Describes what is not trained.
+pub(super) fn frozen(recipe: &Recipe, initial: &InitialModel) -> Option<String> {
+    recipe.freeze?;
+    let config = &initial.config;
+    let kept = initial.loaded.iter().any(|name| name.starts_with("backbone."));
+    let random =
+        if kept { "" } else { "; its weights are random: name trained ones with `--init`" };
+    Some(format!(
+        "freeze: {} keeps its parameters and batch norm statistics{random}",
+        config.backbone.title()
+    ))
 }
 
 /// Returns the largest width and height of a sample of the images, from their headers.

@@ -86,9 +86,10 @@ fn evaluated(record: &EvaluationRecord) -> String {
     let (covered, all) = (record.covered_classes, record.class_ious.len());
     let over =
         if covered < all { format!(" over {covered} of {all} classes") } else { String::new() };
+    let loss = record.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
     let accuracy = 100.0 * record.pixel_accuracy.unwrap_or(0.0);
     format!(
-        "step {}: mIoU {miou:.4}{over}{best}, pixel accuracy {accuracy:.1} % ({:.0} s)",
+        "step {}: mIoU {miou:.4}{over}{best}, pixel accuracy {accuracy:.1} %{loss} ({:.0} s)",
         record.step, record.seconds
     )
 }

@@ -2,8 +2,12 @@
 
 mod about;
 mod bar;
+mod crop;
+mod find_learning_rate;
 mod memory;
+mod prepare;
 mod settings;
+mod values;
 
 pub(in crate::cli) use memory::size;
 
@@ -11,9 +15,9 @@ use super::console::{print, say};
 use super::data_args::DataArgs;
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
+use super::registries::data_help;
 use super::statements::ConventionArgs;
 use crate::data::MAX_WORKERS;
-use crate::data::doctor::{check_before_training, check_foreground};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
 use crate::exec::Device;
@@ -22,11 +26,9 @@ use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::text;
 use crate::train::BestScore;
-use crate::train::{
-    Ending, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, Trainer, TrainingData,
-    ValidationMemory,
-};
+use crate::train::{Ending, Recipe, Run, RunContext, RunDirectory};
 use crate::weights::dialects::ReadOptions;
+use prepare::Prepared;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -36,7 +38,9 @@ Examples:
   atrous train --data mine/ --init hf:timm/xception65.tf_in1k -o runs/mine
   atrous train --data camvid/ --recipe recipes/camvid.toml -o runs/camvid
   atrous train --print-recipe --steps 2000 > recipe.toml
+  atrous train --data mine/ --find-lr -o learning-rate.svg
   atrous train --resume -o runs/mine
+  atrous train --resume -o runs/mine --steps 20000
   atrous segment street.png --weights runs/mine/best.safetensors
 
 The run directory contains best.safetensors and last.safetensors, which all other commands accept,
@@ -46,18 +50,20 @@ produces the same bits as one that was never interrupted.";
 /// Train a network on images and masks
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[command(mut_arg("data", |data| data.required_unless_present_any(["resume", "print_recipe"])))]
+#[command(mut_arg("data", |data| data
+    .required_unless_present_any(["resume", "print_recipe"])
+    .help(format!("{}. Repeat it for several data sets with the same classes", data_help()))))]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     data: DataArgs,
 
-    /// Run directory, created if it does not exist
+    /// Run directory, created if it does not exist; with --find-lr the .svg file of the plot
     #[arg(
         short,
         long,
         value_name = "DIR",
         alias = "out",
-        required_unless_present = "print_recipe"
+        required_unless_present_any = ["print_recipe", "find_lr"]
     )]
     output: Option<PathBuf>,
 
@@ -95,6 +101,11 @@ pub(in crate::cli) struct Args {
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
 
+    /// Train 100 steps with a rising learning rate, from 1e-6 to 1, and suggest one: a tenth of that
+    /// with the lowest loss. Writes no run; -o PLOT.svg draws the losses
+    #[arg(long, conflicts_with_all = ["resume", "dry_run"])]
+    find_lr: bool,
+
     /// Print the complete recipe as TOML, then exit
     #[arg(long, conflicts_with = "resume")]
     print_recipe: bool,
@@ -102,6 +113,9 @@ pub(in crate::cli) struct Args {
     /// Suppress the progress bar and evaluation lines
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    length: settings::Length,
 
     #[command(flatten)]
     settings: settings::Settings,
@@ -126,16 +140,16 @@ pub(in crate::cli) struct Args {
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     // Read before signals are handled gracefully: a read that blocks then ends at the first one.
-    let recipe = args.settings.recipe(args.recipe.as_deref())?;
+    let settings = args.settings.recipe(args.recipe.as_deref(), &args.length)?;
     if args.print_recipe {
-        return print(&recipe.to_toml()?);
+        return print(&settings.0.to_toml()?);
     }
     let classes = table(args)?;
     args.check_statements()?;
     check_outputs(args)?;
     let stop = on_interrupt("stopping after this step")?;
     // Before all other work, which would be in vain if another process trains in the directory.
-    let directory = match (args.resume, args.dry_run) {
+    let directory = match (args.resume, args.dry_run || args.find_lr) {
         (true, _) => Some(RunDirectory::open(args.output())?),
         (false, false) => Some(RunDirectory::create(args.output())?),
         (false, true) => None,
@@ -153,12 +167,12 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     };
     let run = match directory {
         Some(directory) if args.resume => {
-            let run = Run::resume(directory, context)?;
+            let run = Run::resume_to(directory, args.length.total(), context)?;
             args.say(&format!("device: {device}; {}", about::resumed(&run)));
             Some(run)
         }
         directory => {
-            start(args, recipe, classes, directory, context).map_err(|e| setting(args, e))?
+            start(args, settings, classes, directory, context).map_err(|e| setting(args, e))?
         }
     };
     run.map_or(Ok(()), |run| train(args, run, &stop))
@@ -179,61 +193,20 @@ fn setting(args: &Args, error: Error) -> Error {
 /// Prepares a new run, and begins it unless there is no directory (`--dry-run`).
 fn start(
     args: &Args,
-    mut recipe: Recipe,
+    settings: (Recipe, bool),
     classes: Option<ClassTable>,
     directory: Option<RunDirectory>,
     context: RunContext,
 ) -> Result<Option<Run>> {
-    let device = context.device;
-    let data = args.data.source().ok_or_else(|| error!(Usage, "`--data` is required"))?;
-    let origin = Origin {
-        data: data.absolute()?,
-        classes,
-        command: context.command.to_owned(),
-        init: args.init.clone(),
-    };
-    let init = args.initial_weights()?;
-    let (from, how) = (origin.clone(), recipe.clone());
-    let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
-    args.say(&format!("device: {device}"));
-    args.say(&sets.to_string());
-    args.say_all(sets.notes.iter().map(|note| format!("note: {note}")));
-    if !args.no_check {
-        let (checked, ignore) = (sets.clone(), recipe.loss.ignore);
-        context.wait_for(move || check(&checked, ignore)).map_err(|e| e.file(data.directory()))?;
+    let prepared = prepare::prepare(args, settings, classes, context)?;
+    if args.find_lr {
+        return find_learning_rate::run(args, prepared, context).map(|()| None);
     }
-    args.settings.apply_epochs(&mut recipe, sets.training.len());
-    let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
-    args.say(&about::network(&initial, args.init.as_deref()));
-    args.say_all(about::separable(&mut recipe.network, &initial.config));
-    let notes = recipe.adjust_ignore_label(sets.table.len());
-    args.say_all(notes);
-    args.say_all(about::narrow_crops(
-        &initial.config,
-        recipe.augmentation.crop,
-        about::largest(&sets.training),
-    ));
-    let (on, network, pairs) = (device.clone(), initial.clone(), sets.validation.clone());
-    let scoring = context.wait_for(move || ValidationMemory::new(&on, &network, &pairs))?;
-    let (need, notes) = match args.max_memory {
-        Some(limit) => memory::fit(&mut recipe, device, &initial.config, limit, scoring.as_ref())?,
-        None => {
-            (Trainer::estimate_memory(device, &initial.config, &recipe.options()?)?, Vec::new())
-        }
-    };
-    args.say_all(notes);
-    args.say_all(about::accumulated(recipe.batch, recipe.accumulate, sets.training.len()));
-    let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
-    args.say(&format!("memory: {need}{more}"));
     let Some(directory) = directory else { return Ok(None) };
-    Run::begin(directory, recipe, origin, sets, &initial, context).map(Some)
-}
-
-/// Checks that there is something to learn, and that masks are what the training takes them for.
-fn check(sets: &TrainingData, ignore: u32) -> Result<()> {
-    check_before_training("training", &sets.training, &sets.table)?;
-    check_before_training("validation", &sets.validation, &sets.table)?;
-    check_foreground(&sets.training, &sets.table, ignore)
+    let Prepared { recipe, origin, data, initial, notes } = prepared;
+    let mut run = Run::begin(directory, recipe, origin, data, &initial, context)?;
+    notes.into_iter().try_for_each(|note| run.record(note))?;
+    Ok(Some(run))
 }
 
 /// Trains until the run is finished or `stop` is set, and reports how it ended.
@@ -254,17 +227,25 @@ fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
                 "stopped after step {step}{due}; resume with `atrous train --resume -o {output}`"
             ));
         }
-        Ending::Finished => {
-            let exists = args.output().join("best.safetensors").exists();
-            let removed = if exists { "" } else { " (best.safetensors was removed)" };
-            let best = run.best().map_or_else(String::new, |BestScore { mean_iou, step }| {
-                format!("; best mIoU {mean_iou:.4} after step {step}{removed}")
-            });
-            let report = text::path(args.output().join("report.html"));
-            args.say(&format!("done: {step} steps{best}; see {report}"));
-        }
+        Ending::Finished => args.say(&format!("done: {step} steps; {}", result(args, &run))),
+        Ending::StoppedEarly => args.say(&format!(
+            "stopped early after step {step} of {}: {} evaluations without a better mIoU; {}",
+            run.recipe().steps,
+            run.evaluations_since_best(),
+            result(args, &run)
+        )),
     }
     Ok(())
+}
+
+/// The best score of a run, and where its report is.
+fn result(args: &Args, run: &Run) -> String {
+    let exists = args.output().join("best.safetensors").exists();
+    let removed = if exists { "" } else { " (best.safetensors was removed)" };
+    let best = run.best().map_or_else(String::new, |BestScore { mean_iou, step }| {
+        format!("best mIoU {mean_iou:.4} after step {step}{removed}; ")
+    });
+    format!("{best}see {}", text::path(args.output().join("report.html")))
 }
 
 impl Args {
@@ -319,7 +300,11 @@ fn check_outputs(args: &Args) -> Result<()> {
     for (path, what) in inputs {
         path.iter().for_each(|path| outputs.reads(path, what));
     }
-    args.data.source().iter().for_each(|data| outputs.reads_lists(data.directory()));
+    args.data.sources().iter().for_each(|data| outputs.reads_lists(data.directory()));
+    if args.find_lr {
+        let files = find_learning_rate::Files::of(args)?;
+        return files.map_or(Ok(()), |files| files.check(&mut outputs));
+    }
     RunDirectory::FILES
         .iter()
         .try_for_each(|name| outputs.writes(&args.output().join(name), format!("the run's {name}")))

@@ -1,12 +1,36 @@
 //! Training settings on the command line: each overrides one of the recipe.
 
+use super::values::{self, OptimizerName, ScheduleName};
 use crate::cli::args::output_stride;
 use crate::cli::registries::backbones;
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::models::OutputActivation;
-use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
+use crate::train::{
+    ClassWeights, Decay, Freeze, ModelName, NormMode, Optimizer, PreprocessName, Recipe, RunLength,
+};
 use std::path::Path;
+
+/// The length of a run: in settings of a new one, or the new length of one that is resumed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct Length {
+    /// Number of training steps (weight updates); with --resume the new total of the run [default:
+    /// 10000]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Option<u32>,
+
+    /// Number of passes over the training set, instead of --steps
+    #[arg(long, value_name = "X", help_heading = TRAINING, conflicts_with = "steps", value_parser = values::epochs)]
+    epochs: Option<f64>,
+}
+
+impl Length {
+    /// The length, if an option states one.
+    pub(super) fn total(&self) -> Option<RunLength> {
+        let epochs = self.epochs.map(RunLength::Epochs);
+        epochs.or_else(|| self.steps.map(RunLength::Steps))
+    }
+}
 
 /// The settings of a recipe that options can override. All others need a recipe file.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -49,16 +73,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "MODE", help_heading = NETWORK)]
     norm: Option<NormMode>,
 
-    /// Number of training steps (weight updates) [default: 10000]
-    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
-    steps: Option<u32>,
-
-    /// Number of passes over the training set, instead of --steps
-    #[arg(long, value_name = "X", help_heading = TRAINING, conflicts_with = "steps", value_parser = epochs)]
-    epochs: Option<f64>,
-
     /// Images per batch [default: 8]
-    #[arg(long, value_name = "N", help_heading = TRAINING, alias = "batch-size", value_parser = batch)]
+    #[arg(long, value_name = "N", help_heading = TRAINING, alias = "batch-size", value_parser = values::batch)]
     batch: Option<usize>,
 
     /// Accumulate the gradients of N batches per step, 1 to 65536: each takes the time of a step,
@@ -72,11 +88,11 @@ pub(super) struct Settings {
     recompute: bool,
 
     /// Crop size in pixels: a side, or width x height [default: 513]
-    #[arg(long, value_name = "N|WxH", help_heading = TRAINING, value_parser = crop)]
+    #[arg(long, value_name = "N|WxH", help_heading = TRAINING, value_parser = values::crop)]
     crop: Option<Size>,
 
     /// Learning rate [default: 0.01]
-    #[arg(long, value_name = "X", help_heading = TRAINING, aliases = ["lr", "rate"], value_parser = positive)]
+    #[arg(long, value_name = "X", help_heading = TRAINING, aliases = ["lr", "rate"], value_parser = values::positive)]
     learning_rate: Option<f64>,
 
     /// Learning-rate schedule [default: poly]
@@ -99,6 +115,16 @@ pub(super) struct Settings {
     #[arg(long, value_name = "X", help_heading = TRAINING, alias = "backbone-rate")]
     backbone_factor: Option<f64>,
 
+    /// Keep parameters and batch norms of this part of the network as they are, and skip its
+    /// backward pass [default: train all]
+    #[arg(long, value_name = "backbone", help_heading = TRAINING, hide_possible_values = true)]
+    freeze: Option<Freeze>,
+
+    /// Evaluate and keep an exponential moving average of the weights with this decay, such as 0.999
+    /// [default: no average]
+    #[arg(long, value_name = "X", help_heading = TRAINING, value_parser = values::decay)]
+    ema: Option<f64>,
+
     /// Clip the gradient to this norm [default: no clipping]
     #[arg(long, value_name = "X", help_heading = TRAINING)]
     max_norm: Option<f64>,
@@ -110,6 +136,10 @@ pub(super) struct Settings {
     /// Steps between evaluations [default: 1000]
     #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
     evaluate_every: Option<u32>,
+
+    /// Stop after N evaluations in a row without a better mIoU [default: train all steps]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
+    early_stopping: Option<u32>,
 
     /// Steps between checkpoints [default: 250]
     #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
@@ -128,6 +158,15 @@ pub(super) struct Settings {
     #[arg(long, value_name = "X", help_heading = SPLITS, alias = "val-share")]
     val_fraction: Option<f64>,
 
+    /// Weights of the classes in the loss: median-frequency (SegNet) or inverse-log (ENet), computed
+    /// from the training masks, or a number for each class such as 1,3.5,0.2 [default: all equal]
+    #[arg(long, value_name = "RULE|W,..", help_heading = TRAINING)]
+    class_weights: Option<ClassWeights>,
+
+    /// Draw images with rare classes more often: repeat factor sampling
+    #[arg(long, help_heading = SPLITS)]
+    oversample: bool,
+
     /// License of the trained network, for the model card in its files; the data decides it
     /// [default: not stated]
     #[arg(long, value_name = "TEXT", help_heading = SPLITS)]
@@ -138,57 +177,6 @@ const NETWORK: &str = "Network";
 const TRAINING: &str = "Training";
 const SPLITS: &str = "Data";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum ScheduleName {
-    /// No decay
-    Constant,
-    /// (1 - t)^0.9
-    Poly,
-    /// A tenth after every third of the steps
-    Step,
-    /// Cosine decay to zero
-    Cosine,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum OptimizerName {
-    /// Stochastic gradient descent with momentum 0.9
-    Sgd,
-    /// Adam with decoupled weight decay
-    #[value(name = "adamw")]
-    AdamW,
-}
-
-/// Parses a batch size.
-fn batch(text: &str) -> Result<usize, String> {
-    let number = text.parse::<usize>().ok().filter(|n| (1..=65536).contains(n));
-    number.ok_or_else(|| "expected a number from 1 to 65536".to_owned())
-}
-
-/// Parses a learning rate.
-fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
-    number.ok_or_else(|| "expected a number above 0".to_owned())
-}
-
-/// Parses a number of epochs.
-fn epochs(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n <= 1e6);
-    number.ok_or_else(|| "expected a number above 0".to_owned())
-}
-
-/// Parses the size of crops.
-fn crop(text: &str) -> Result<Size, String> {
-    let side = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
-    let size = match text.split_once('x') {
-        Some((w, h)) => side(w).zip(side(h)).map(|(w, h)| Size::new(w, h)),
-        None => side(text).map(Size::square),
-    };
-    size.ok_or_else(|| {
-        "expected one side, such as 513, or width x height, such as 480x360".to_owned()
-    })
-}
-
 /// Overrides a setting if the option was given.
 fn put<T: Clone>(setting: &mut T, option: &Option<T>) {
     if let Some(value) = option {
@@ -196,47 +184,72 @@ fn put<T: Clone>(setting: &mut T, option: &Option<T>) {
     }
 }
 
+/// Overrides a setting without a default value if the option was given.
+fn put_some<T: Clone>(setting: &mut Option<T>, option: &Option<T>) {
+    if option.is_some() {
+        setting.clone_from(option);
+    }
+}
+
 impl Settings {
-    /// Returns the recipe of a file, or the default one, with the options applied.
-    pub(super) fn recipe(&self, file: Option<&Path>) -> Result<Recipe> {
-        let mut recipe = file.map_or_else(|| Ok(Recipe::default()), Recipe::read)?;
-        if self.model.is_some() {
-            recipe.network.model = self.model;
+    /// Returns the recipe of a file, or the default one, with the options applied, and whether the
+    /// crop is the default one because neither states it.
+    pub(super) fn recipe(&self, file: Option<&Path>, length: &Length) -> Result<(Recipe, bool)> {
+        let (mut recipe, text) = match file {
+            Some(file) => {
+                let text = Recipe::read_text(file)?;
+                (Recipe::parse(&text).map_err(|e| e.file(file))?, text)
+            }
+            None => (Recipe::default(), String::new()),
+        };
+        let is_default_crop = self.crop.is_none() && !Recipe::states_crop(&text);
+        match length.total() {
+            Some(RunLength::Steps(steps)) => (recipe.steps, recipe.epochs) = (steps, None),
+            Some(RunLength::Epochs(epochs)) => recipe.epochs = Some(epochs),
+            None => {}
         }
-        if self.backbone.is_some() {
-            recipe.network.backbone = self.backbone.clone();
-        }
-        if self.like.is_some() {
-            recipe.network.like = self.like.clone();
-        }
-        put(&mut recipe.network.output_stride, &self.output_stride);
-        if self.preprocess.is_some() {
-            recipe.network.preprocess = self.preprocess;
-        }
-        if self.activation.is_some() {
-            recipe.network.activation = self.activation;
-        }
-        put(&mut recipe.steps, &self.steps);
+        self.apply_to_network(&mut recipe);
+        self.apply_to_data(&mut recipe);
+        self.apply_to_steps(&mut recipe);
+        Ok((recipe, is_default_crop))
+    }
+
+    fn apply_to_network(&self, recipe: &mut Recipe) {
+        let network = &mut recipe.network;
+        put_some(&mut network.model, &self.model);
+        put_some(&mut network.backbone, &self.backbone);
+        put_some(&mut network.like, &self.like);
+        put(&mut network.output_stride, &self.output_stride);
+        put_some(&mut network.preprocess, &self.preprocess);
+        put_some(&mut network.activation, &self.activation);
+    }
+
+    fn apply_to_data(&self, recipe: &mut Recipe) {
+        let data = &mut recipe.data;
+        put(&mut data.split, &self.split);
+        put(&mut data.val_split, &self.val_split);
+        put(&mut data.val_fraction, &self.val_fraction);
+        put_some(&mut data.license, &self.license);
+        put_some(&mut data.class_weights, &self.class_weights);
+        data.oversample |= self.oversample;
+        put(&mut recipe.augmentation.crop, &self.crop);
+    }
+
+    fn apply_to_steps(&self, recipe: &mut Recipe) {
         put(&mut recipe.batch, &self.batch);
         put(&mut recipe.accumulate, &self.accumulate);
         recipe.recompute |= self.recompute;
-        put(&mut recipe.augmentation.crop, &self.crop);
         put(&mut recipe.learning_rate, &self.learning_rate);
         put(&mut recipe.warmup, &self.warmup);
         put(&mut recipe.groups.weight_decay, &self.weight_decay);
         put(&mut recipe.groups.backbone, &self.backbone_factor);
-        if self.max_norm.is_some() {
-            recipe.max_norm = self.max_norm;
-        }
+        put_some(&mut recipe.max_norm, &self.max_norm);
         put(&mut recipe.norm, &self.norm);
+        put_some(&mut recipe.freeze, &self.freeze);
+        put_some(&mut recipe.ema, &self.ema);
         put(&mut recipe.seed, &self.seed);
-        put(&mut recipe.data.split, &self.split);
-        put(&mut recipe.data.val_split, &self.val_split);
-        put(&mut recipe.data.val_fraction, &self.val_fraction);
-        if self.license.is_some() {
-            recipe.data.license.clone_from(&self.license);
-        }
         put(&mut recipe.evaluate_every, &self.evaluate_every);
+        put_some(&mut recipe.early_stopping, &self.early_stopping);
         put(&mut recipe.checkpoint_every, &self.checkpoint_every);
         if let Some(name) = self.schedule {
             recipe.decay = match name {
@@ -252,14 +265,10 @@ impl Settings {
                 OptimizerName::AdamW => Optimizer::ADAM_W,
             };
         }
-        Ok(recipe)
     }
 
-    /// Sets the number of steps so that they make `--epochs` passes over `images` images.
-    pub(super) fn apply_epochs(&self, recipe: &mut Recipe, images: usize) {
-        let Some(epochs) = self.epochs else { return };
-        let images_per_step = recipe.batch as f64 * f64::from(recipe.accumulate);
-        recipe.steps = (epochs * images as f64 / images_per_step).ceil().max(1.0) as u32;
+    /// Fits the decay of `--schedule` to the number of steps, once epochs are known in steps.
+    pub(super) fn fit_schedule(&self, recipe: &mut Recipe) {
         if self.schedule == Some(ScheduleName::Step) {
             recipe.decay = Decay::Step { every: recipe.steps.div_ceil(3), factor: 0.1 };
         }
@@ -278,18 +287,35 @@ mod tests {
             license: Some("CC BY 4.0".to_owned()),
             ..Settings::default()
         };
-        let recipe = settings.recipe(None).unwrap();
+        let recipe = settings.recipe(None, &Length::default()).unwrap().0;
         assert_eq!(recipe.network.activation, Some(OutputActivation::Sigmoid));
         assert_eq!(recipe.data.license.as_deref(), Some("CC BY 4.0"));
     }
 
     #[test]
-    fn epochs_become_steps_of_the_effective_batch() {
-        let settings = Settings { epochs: Some(1.5), ..Settings::default() };
-        let mut recipe = Recipe { batch: 4, accumulate: 2, ..Recipe::default() };
-        settings.apply_epochs(&mut recipe, 100);
-        assert_eq!(recipe.steps, 19, "150 images, 8 in a step");
-        Settings::default().apply_epochs(&mut recipe, 1000);
-        assert_eq!(recipe.steps, 19, "without --epochs nothing changes");
+    fn a_crop_that_a_file_or_an_option_states_is_not_the_default() {
+        let is_default = |text: &str, crop: Option<Size>| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(&file, text).unwrap();
+            let settings = Settings { crop, ..Settings::default() };
+            settings.recipe(Some(file.path()), &Length::default()).unwrap().1
+        };
+        assert!(is_default("steps = 3\n[augmentation]\nflip = 0.5\n", None));
+        assert!(!is_default("[augmentation]\ncrop = [513, 513]\n", None));
+        assert!(!is_default("augmentation.crop = [513, 513]\n", None));
+        assert!(!is_default("steps = 3\n", Some(Size::square(513))));
+    }
+
+    #[test]
+    fn options_override_the_length_of_a_recipe_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "epochs = 3.0\n").unwrap();
+        let recipe =
+            |length: Length| Settings::default().recipe(Some(file.path()), &length).unwrap().0;
+        assert_eq!(recipe(Length::default()).epochs, Some(3.0));
+        let steps = recipe(Length { steps: Some(7), epochs: None });
+        assert_eq!((steps.steps, steps.epochs), (7, None));
+        let epochs = recipe(Length { steps: None, epochs: Some(2.0) });
+        assert_eq!(epochs.epochs, Some(2.0));
     }
 }

@@ -1,6 +1,56 @@
 //! Class balance of a split's masks, and class weights derived from it.
 
+use super::mask;
+use crate::data::Pair;
+use crate::error::{Result, error};
+use crate::image::ClassTable;
+use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Returns statistics of each class in the masks of these pairs, which are read on all cores. Calls
+/// `on_mask` after each mask, from any thread.
+///
+/// # Errors
+/// Returns an error that names the file if a mask cannot be read.
+pub fn count_classes(
+    pairs: &[Pair],
+    table: &ClassTable,
+    on_mask: impl Fn() + Sync,
+) -> Result<Vec<ClassCount>> {
+    let counts = count_labels(pairs, table, on_mask)?;
+    let mut sums = Sums::new(table.len());
+    counts.iter().for_each(|counts| sums.add(counts.iter()));
+    Ok(sums.finish(|class| table.name(class)))
+}
+
+/// Returns the number of pixels by label for each of these pairs; as [`count_classes`].
+///
+/// # Errors
+/// As [`count_classes`].
+pub fn count_labels(
+    pairs: &[Pair],
+    table: &ClassTable,
+    on_mask: impl Fn() + Sync,
+) -> Result<Vec<BTreeMap<u16, u64>>> {
+    let count = |pair: &Pair| {
+        let mut findings = Vec::new();
+        let mask = mask::check(pair, Some(table), &mut findings);
+        on_mask();
+        mask.map(|mask| mask.counts).ok_or_else(|| {
+            findings.pop().map_or_else(
+                || error!(Data, "the mask cannot be read").at(&pair.name),
+                |finding| {
+                    let (title, detail) = (finding.problem.title(), finding.detail);
+                    error!(Data, "{title}: {detail}")
+                        .file(&finding.file)
+                        .advice(finding.problem.advice())
+                },
+            )
+        })
+    };
+    pairs.par_iter().map(count).collect()
+}
 
 /// Statistics of a class in the masks of a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -84,7 +134,6 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn shares_and_weights_are_those_of_the_formulas() {

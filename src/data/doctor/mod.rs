@@ -8,7 +8,7 @@ mod foreground;
 mod mask;
 mod sheet;
 
-pub use balance::ClassCount;
+pub use balance::{ClassCount, count_classes, count_labels};
 pub use before_training::check_before_training;
 pub use colors::unnamed_colors;
 pub use finding::{Finding, Problem, Severity};

@@ -2,7 +2,7 @@
 
 mod curve;
 mod run;
-mod samples;
+pub(super) mod samples;
 mod scores;
 
 use super::Record;
@@ -144,7 +144,8 @@ mod tests {
                 ..Default::default()
             }));
         }
-        records.push(Record::Evaluation(EvaluationRecord::new(3000, 2.0, &scores, true)));
+        let evaluation = EvaluationRecord::new(3000, 2.0, &scores, true);
+        records.push(Record::Evaluation(EvaluationRecord { loss: Some(0.5), ..evaluation }));
         records.push(Record::End(EndRecord {
             step: 3000,
             reason: NASTY.into(),
@@ -196,6 +197,7 @@ mod tests {
             "{}",
             &page[page.find("<main>").unwrap()..][..1500]
         );
+        assert!(page.contains("Validation loss by step"));
         assert!(!page.contains("NaN") && !page.contains("inf"), "a non-finite number was drawn");
         assert!(page.len() < 200_000, "3,000 steps take {} bytes", page.len());
     }

@@ -101,6 +101,8 @@ pub(super) fn curves(records: &[Record]) -> String {
     };
     let scores: Points =
         evaluations.iter().filter_map(|e| Some((e.step as f64, e.mean_iou?))).collect();
+    let losses: Points =
+        evaluations.iter().filter_map(|e| Some((e.step as f64, e.loss?))).collect();
     let best = best(records).and_then(|e| {
         Some(((e.step as f64, e.mean_iou?), format!("best: {}", percent(e.mean_iou))))
     });
@@ -111,10 +113,12 @@ pub(super) fn curves(records: &[Record]) -> String {
         window => format!("Light: raw. Bold: moving average over {window:.0} records."),
     };
     let scores = Curve { line: scores, dots: true, best, percent: true, ..Curve::default() };
+    let losses = Curve { line: losses, dots: true, ..Curve::default() };
     let learning_rates = Curve { line: series(|s| s.learning_rate), ..Curve::default() };
     let cards = [
         ("Loss", average.as_str(), averaged(series(|s| s.loss))),
         ("mIoU", "On the validation images.", with_breaks(scores)),
+        ("Validation loss", "On the validation images.", with_breaks(losses)),
         ("Learning rate", "As scheduled.", with_breaks(learning_rates)),
         ("Gradient norm", "Before clipping.", averaged(norms)),
     ];

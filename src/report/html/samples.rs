@@ -44,7 +44,7 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
     let (total, correct) = labels()
         .fold((0u64, 0u64), |(total, correct), (t, p)| (total + 1, correct + u64::from(t == p)));
     let accuracy = (total > 0).then(|| correct as f64 / total as f64);
-    let to = shrunk(size);
+    let to = shrunk(size, LONGEST);
     let photo = Image::new(to, resample(&sample.image.rgb, size, to)?.into_owned())?;
     let images = [
         ("image", photo.jpeg()?, "jpeg"),
@@ -69,9 +69,26 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
     ))
 }
 
-fn shrunk(size: Size) -> Size {
+fn shrunk(size: Size, longest: usize) -> Size {
     let long = size.width.max(size.height);
-    if long <= LONGEST { size } else { size.map(|side| (side * LONGEST / long).max(1)) }
+    if long <= longest { size } else { size.map(|side| (side * longest / long).max(1)) }
+}
+
+/// Draws the image, the truth and the prediction side by side, as a JPEG file, with sides of at most
+/// `longest` pixels each.
+pub(in crate::report) fn triple(
+    sample: &Sample,
+    table: &ClassTable,
+    longest: usize,
+) -> Result<(Size, Vec<u8>)> {
+    let (from, to) = (sample.image.size(), shrunk(sample.image.size(), longest));
+    let photo = Image::new(to, resample(&sample.image.rgb, from, to)?.into_owned())?;
+    let images = [photo, mask(&sample.truth, to, table)?, mask(&sample.prediction, to, table)?];
+    let row = 3 * to.width;
+    let rows = (0..to.height)
+        .flat_map(|y| images.iter().flat_map(move |image| &image.rgb[y * row..][..row]));
+    let size = Size::new(3 * to.width, to.height);
+    Ok((size, Image::new(size, rows.copied().collect())?.jpeg()?))
 }
 
 /// Draws labels in the classes' colors, sampled at pixel centers.
@@ -94,7 +111,7 @@ mod tests {
         let labels = (0..1000 * 4).map(|i| if i % 1000 < 500 { 1 } else { 2 }).collect();
         let map = LabelMap::new(Size::new(1000, 4), labels).unwrap();
         let table = ClassTable::voc();
-        let to = shrunk(Size::new(1000, 4));
+        let to = shrunk(Size::new(1000, 4), LONGEST);
         assert_eq!(to, Size::new(480, 1));
         let small = mask(&map, to, &table).unwrap();
         let colors: Vec<&[u8]> = small.rgb.chunks_exact(3).collect();

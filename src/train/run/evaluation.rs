@@ -3,11 +3,12 @@
 use super::super::event::Event;
 use super::super::{checkpoint, validation};
 use super::Run;
+use super::validation_loss::ValidationLoss;
 use crate::error::Result;
-use crate::eval::{Confusion, evaluate_unless, ignored_labels};
-use crate::image::SizeRule;
+use crate::eval::{Confusion, Scores, evaluate_unless, ignored_labels};
 use crate::report::html::Sample;
 use crate::report::{EvaluationRecord, Record};
+use crate::segmenter::Model;
 use crate::train::BestScore;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -28,7 +29,12 @@ impl Run {
         let total = self.validation.len();
         let every = total.div_ceil(SHOWN).max(1);
         let mut samples = Vec::new();
-        let mut predict = |image: &_| Ok(segmenter.segment(image, SizeRule::Native)?.labels);
+        let mut loss = ValidationLoss::new(self.trainer.options(), self.table.len());
+        let mut predict = |image: &_, truth: &_| {
+            let (segmentation, of_image) = segmenter.segment_scored(image, loss.target(truth))?;
+            loss.add(of_image, truth);
+            Ok(segmentation.labels)
+        };
         // Training also ignores labels that are not a class.
         let empty = Confusion::new(self.table.len(), &ignored_labels(&self.table))?.lenient();
         let confusion = evaluate_unless(
@@ -52,29 +58,50 @@ impl Run {
         )?;
         let Some(confusion) = confusion else { return Ok(false) };
         let (scores, step) = (confusion.scores(&self.table), self.progress.step);
-        // If no pixel counts, there is no score to compare.
-        let best = scores
-            .mean_iou
-            .filter(|&miou| self.progress.best.is_none_or(|best| miou > best.mean_iou));
-        if let Some(miou) = best {
-            self.progress.best = Some(BestScore { mean_iou: miou, step });
-            let model = segmenter.model();
-            let card = self.card(Some(&scores));
-            let (config, weights) = (model.config()?, &model.weights);
-            checkpoint::write_weights(&self.directory.best(), config, weights, &card)?;
-        }
+        let is_best = self.keep_best(segmenter.model(), &scores)?;
         if confusion.pixels() == 0 {
             self.note(format!(
                 "step {step}: no score: all pixels of the {total} validation images are ignored or belong to no class; \
                  check the masks with `atrous doctor`"
             ))?;
         }
-        let record =
-            EvaluationRecord::new(step, pause.elapsed().as_secs_f64(), &scores, best.is_some());
+        let seconds = pause.elapsed().as_secs_f64();
+        let record = EvaluationRecord::new(step, seconds, &scores, is_best);
+        let record = EvaluationRecord { loss: loss.mean(), ..record };
         on_event(Event::Evaluated(&record));
         self.log.write(&Record::Evaluation(record))?;
+        self.log.write_samples(step, &samples, &self.table.vivid())?;
         (self.scores, self.samples) = (Some(scores), samples);
         self.clock.pause(pause.elapsed());
         Ok(true)
+    }
+
+    /// Writes the network to `best.safetensors` if its score is the best so far. Returns whether it
+    /// is.
+    fn keep_best(&mut self, model: &Model, scores: &Scores) -> Result<bool> {
+        self.progress.evaluations_since_best += 1;
+        // If no pixel counts, there is no score to compare.
+        let best = scores
+            .mean_iou
+            .filter(|&miou| self.progress.best.is_none_or(|best| miou > best.mean_iou));
+        let Some(mean_iou) = best else { return Ok(false) };
+        self.progress.evaluations_since_best = 0;
+        self.progress.best = Some(BestScore { mean_iou, step: self.progress.step });
+        let card = self.card(Some(scores));
+        let (config, weights) = (model.config()?, &model.weights);
+        checkpoint::write_weights(&self.directory.best(), config, weights, &card)?;
+        Ok(true)
+    }
+
+    /// Whether the run has ended because its last evaluations were no better than those before (see
+    /// [`Recipe::early_stopping`](crate::train::Recipe::early_stopping)).
+    pub fn stopped_early(&self) -> bool {
+        let since = self.progress.evaluations_since_best;
+        self.recipe.early_stopping.is_some_and(|count| since >= count)
+    }
+
+    /// Number of evaluations since the best one.
+    pub fn evaluations_since_best(&self) -> u32 {
+        self.progress.evaluations_since_best
     }
 }

@@ -1,71 +1,12 @@
 //! A step of a run: streams its batches, one at a time, and writes its record.
 
 use super::super::event::{Event, LOG_INTERVAL};
-use super::super::trainer::{BatchRef, BatchSource, StepOutcome};
+use super::super::trainer::StepOutcome;
 use super::Run;
-use crate::data::{Batch, Loader};
+use super::batches::LoaderBatches;
 use crate::error::{Result, error};
 use crate::report::{Record, StepRecord};
 use std::sync::atomic::AtomicBool;
-
-/// Batches of a step, from the loader.
-struct LoaderBatches<'l> {
-    loader: &'l mut Loader,
-    stop: &'l AtomicBool,
-    /// Number of the step's first batch.
-    first: u64,
-    /// Number of batches requested in this step.
-    requested: u64,
-    current: Option<Batch>,
-    /// Whether a pixel with this label counts in the loss.
-    counts: &'l dyn Fn(u32) -> bool,
-    /// Whether any pixel of the step counts.
-    counted: bool,
-    /// Images of the first batch without a pixel that counts.
-    empty: Option<Vec<String>>,
-}
-
-impl LoaderBatches<'_> {
-    /// Returns the batch with a number, or `None` if stopped while waiting for it.
-    fn fetch(&mut self, index: u64) -> Result<Option<Batch>> {
-        // The loader has already returned the batches of a step that was abandoned or failed.
-        if self.loader.position() > index {
-            self.loader.replay(index).map(Some)
-        } else {
-            self.loader.next_unless(self.stop)
-        }
-    }
-}
-
-fn batch_ref(batch: &Batch) -> BatchRef<'_> {
-    BatchRef { images: &batch.images, labels: &batch.labels, names: &batch.names }
-}
-
-impl BatchSource for LoaderBatches<'_> {
-    fn next(&mut self) -> Result<Option<BatchRef<'_>>> {
-        // Drop the batch before fetching the next one: they are large.
-        self.current = None;
-        self.current = self.fetch(self.first + self.requested)?;
-        self.requested += 1;
-        let Some(batch) = &self.current else { return Ok(None) };
-        // Usually stops at the first pixel.
-        if batch.labels.u32().iter().any(|&label| (self.counts)(label)) {
-            self.counted = true;
-        } else if self.empty.is_none() {
-            self.empty = Some(batch.names.clone());
-        }
-        Ok(Some(batch_ref(batch)))
-    }
-
-    fn replay(&mut self, i: usize) -> Result<BatchRef<'_>> {
-        let index = self.first + i as u64;
-        let batch = match self.current.take().filter(|batch| batch.index == index) {
-            Some(batch) => batch,
-            None => self.loader.replay(index)?,
-        };
-        Ok(batch_ref(self.current.insert(batch)))
-    }
-}
 
 impl Run {
     /// Trains one step. Returns `None` if stopped while waiting for a batch; nothing has changed
@@ -73,30 +14,22 @@ impl Run {
     pub(super) fn train_step(&mut self, stop: &AtomicBool) -> Result<Option<StepOutcome>> {
         let waited = self.loader.waited();
         let (ignore, classes) = (self.recipe.loss.ignore, self.table.len());
-        let weights = self.recipe.data.class_weights.clone();
+        let weights = self.trainer.options().class_weights.clone();
         let has_weight = |label: u32| {
             weights.as_ref().and_then(|w| w.get(label as usize)).is_none_or(|&w| w > 0.0)
         };
         let counts =
             |label: u32| label != ignore && (label as usize) < classes && has_weight(label);
         let first = self.progress.step * u64::from(self.recipe.accumulate);
-        let mut batches = LoaderBatches {
-            loader: &mut self.loader,
-            stop,
-            first,
-            requested: 0,
-            current: None,
-            counts: &counts,
-            counted: false,
-            empty: None,
-        };
+        let mut batches = LoaderBatches::new(&mut self.loader, stop, first, &counts);
         let outcome = self.trainer.step_from(&mut batches)?;
-        let (counted, empty) = (batches.counted, batches.empty);
+        let LoaderBatches { counted, empty, first_empty, .. } = batches;
         if outcome.is_some() {
             self.clock.wait(self.loader.waited() - waited);
             self.progress.counted |= counted;
+            self.progress.empty_batches += empty;
         }
-        if let Some(names) = empty.filter(|_| !self.warned_empty) {
+        if let Some(names) = first_empty.filter(|_| !self.warned_empty) {
             self.warned_empty = true;
             let step = self.progress.step + 1;
             self.note(format!(
@@ -106,6 +39,17 @@ impl Run {
             ))?;
         }
         Ok(outcome)
+    }
+
+    /// Notes at the end of a run how many of its batches had no pixel that counts.
+    pub(super) fn note_empty_batches(&mut self) -> Result<()> {
+        let all = self.progress.step * u64::from(self.recipe.accumulate);
+        match self.progress.empty_batches {
+            0 => Ok(()),
+            empty => self.note(format!(
+                "no pixel counted in {empty} of {all} batches, which taught nothing"
+            )),
+        }
     }
 
     /// Returns an error if no pixel has counted in the first epoch, or in the whole run if that is

@@ -12,7 +12,8 @@ use super::memory_estimate::MemoryEstimate;
 use super::options::TrainOptions;
 use super::param_groups::ParamGroup;
 use super::step::StepInputs;
-use super::step_layout::{STATISTICS, StepLayout, distinct_groups};
+use super::step_layout::{FROZEN, STATISTICS, StepLayout, distinct_groups};
+use super::update::AVERAGES;
 use crate::error::{Error, Result, error};
 use crate::exec::{Device, NodeTime, Runner, first_not_finite};
 use crate::graph::{InputId, OutputId, Weights};
@@ -24,7 +25,7 @@ use crate::tune::TuningMode;
 use batch_source::SliceSource;
 use std::collections::HashSet;
 use std::ops::Range;
-use updates::{AccumulationRunner, StatisticsRunner, UpdateRunner, named, vector};
+use updates::{AccumulationRunner, AverageRunner, StatisticsRunner, UpdateRunner, named, vector};
 
 /// Maximum number of images that an error lists.
 const MAX_NAMES: usize = 32;
@@ -57,6 +58,8 @@ pub struct Trainer {
     options: TrainOptions,
     pipeline: Pipeline,
     parameters: ParameterArena,
+    /// Parameters that are not trained.
+    frozen: ParameterArena,
     norms: ParameterArena,
     /// Weights that no step uses (an auxiliary head without a loss).
     others: Weights,
@@ -67,8 +70,11 @@ pub struct Trainer {
     loss: OutputId,
     statistics: Option<StatisticsRunner>,
     accumulate: Option<AccumulationRunner>,
+    average: Option<AverageRunner>,
     update: UpdateRunner,
     class_weights: Option<Tensor>,
+    /// Learning rate in place of the schedule's.
+    learning_rate: Option<f64>,
     step: u64,
 }
 
@@ -97,11 +103,16 @@ impl Trainer {
         let statistics = (!layout.counts.is_empty())
             .then(|| StatisticsRunner::new(&pipeline, &layout, &options))
             .transpose()?;
-        let StepLayout { graph, inputs, loss, parameters, norms, single_value_norms, .. } = layout;
+        let average =
+            (options.ema).map(|decay| AverageRunner::new(&pipeline, &layout, decay)).transpose()?;
+        let StepLayout {
+            graph, inputs, loss, parameters, frozen, norms, single_value_norms, ..
+        } = layout;
         let statistic_names =
             norms.entries().iter().flat_map(|e| STATISTICS.iter().map(|s| s.parameter(&e.name)));
+        let parameter_names = [&parameters, &frozen].into_iter().flat_map(|a| a.entries());
         let used: HashSet<String> =
-            parameters.entries().iter().map(|e| e.name.clone()).chain(statistic_names).collect();
+            parameter_names.map(|e| e.name.clone()).chain(statistic_names).collect();
         let others = weights
             .iter()
             .filter(|(name, _)| !used.contains(*name))
@@ -114,6 +125,7 @@ impl Trainer {
             forward: pipeline.runner(graph)?,
             pipeline,
             parameters,
+            frozen,
             norms,
             others,
             single_value_norms,
@@ -122,7 +134,9 @@ impl Trainer {
             loss,
             statistics,
             accumulate,
+            average,
             update,
+            learning_rate: None,
             step: 0,
         };
         trainer.set_weights(weights)?;
@@ -140,7 +154,7 @@ impl Trainer {
     ) -> Result<MemoryEstimate> {
         options.validate(config)?;
         let layout = StepLayout::new(config, options, u64::MAX)?;
-        MemoryEstimate::new(device, &layout.graph, &layout.parameters, &layout.norms, options)
+        MemoryEstimate::new(device, &layout, options)
     }
 
     /// Configuration of the network.
@@ -161,6 +175,11 @@ impl Trainer {
     /// Norms that use running statistics because a batch has a single value per channel.
     pub fn single_value_norms(&self) -> &[String] {
         &self.single_value_norms
+    }
+
+    /// Sets the learning rate of the next steps, in place of the schedule.
+    pub(super) fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = Some(learning_rate);
     }
 
     /// Number of completed steps.
@@ -214,7 +233,8 @@ impl Trainer {
                 }
             }
         }
-        let learning_rate = self.options.schedule.learning_rate(self.schedule_step());
+        let scheduled = || self.options.schedule.learning_rate(self.schedule_step());
+        let learning_rate = self.learning_rate.unwrap_or_else(scheduled);
         let table = self.table(learning_rate)?;
         let scale = self.update.run(&table)?;
         let &[norm, _, finite, _] = scale.f32() else {
@@ -224,6 +244,9 @@ impl Trainer {
             return Err(self.not_finite_error("a gradient", source, 0..count));
         }
         self.step += 1;
+        if let Some(average) = &self.average {
+            average.run(self.step)?;
+        }
         let (loss, gradient_norm) = (losses / count as f64, norm.into());
         Ok(Some(StepOutcome { loss, gradient_norm, learning_rate }))
     }
@@ -363,9 +386,15 @@ fn new_pipeline(device: &Device, layout: &StepLayout, options: &TrainOptions) ->
     if options.accumulate > 1 {
         vectors.push("sums");
     }
-    let of_norms = STATISTICS.iter().flat_map(|s| [s.running, s.batch]);
+    let mut of_norms: Vec<&str> = STATISTICS.iter().flat_map(|s| [s.running, s.batch]).collect();
+    if options.ema.is_some() {
+        let [(parameters, _), (mean, _), (variance, _)] = AVERAGES;
+        vectors.push(parameters);
+        of_norms.extend([mean, variance]);
+    }
     let buffers = (vectors.into_iter().flat_map(|v| layout.parameters.buffers(v)))
-        .chain(of_norms.flat_map(|v| layout.norms.buffers(v)));
+        .chain(layout.frozen.buffers(FROZEN))
+        .chain(of_norms.into_iter().flat_map(|v| layout.norms.buffers(v)));
     for (name, elements) in buffers {
         pipeline.add(&name, elements)?;
     }

@@ -5,7 +5,8 @@ use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::tensor::Tensor;
 use crate::train::arena::ParameterArena;
-use crate::train::step_layout::STATISTICS;
+use crate::train::step_layout::{FROZEN, STATISTICS};
+use crate::train::update::AVERAGES;
 use std::collections::BTreeMap;
 
 impl Trainer {
@@ -14,9 +15,27 @@ impl Trainer {
     /// # Errors
     /// Returns an error if the device fails.
     pub fn weights(&self) -> Result<Weights> {
-        let mut weights = self.read(&self.parameters, "parameters")?;
-        for s in &STATISTICS {
-            let statistics = self.read(&self.norms, s.running)?;
+        self.weights_in(AVERAGES.map(|(_, current)| current))
+    }
+
+    /// Returns the weights to evaluate and to keep: the average of those after each step if
+    /// [`TrainOptions::ema`](crate::train::TrainOptions::ema) is set, else the current ones.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    pub fn averaged_weights(&self) -> Result<Weights> {
+        match self.average {
+            Some(_) => self.weights_in(AVERAGES.map(|(average, _)| average)),
+            None => self.weights(),
+        }
+    }
+
+    /// Returns the weights of the network, from these vectors of parameters, means and variances.
+    fn weights_in(&self, [parameters, mean, variance]: [&str; 3]) -> Result<Weights> {
+        let mut weights = self.read(&self.parameters, parameters)?;
+        weights.extend(self.read(&self.frozen, FROZEN)?);
+        for (s, vector) in STATISTICS.iter().zip([mean, variance]) {
+            let statistics = self.read(&self.norms, vector)?;
             weights
                 .extend(statistics.into_iter().map(|(norm, tensor)| (s.parameter(&norm), tensor)));
         }
@@ -27,10 +46,12 @@ impl Trainer {
     pub(super) fn set_weights(&self, weights: &Weights) -> Result<()> {
         let missing = |name: &str| error!(Weights, "parameter `{name}` is missing");
         let find = |name: &str| weights.get(name).map(|p| p.tensor());
-        if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none()) {
-            return Err(missing(&entry.name));
+        for (arena, vector) in [(&self.parameters, "parameters"), (&self.frozen, FROZEN)] {
+            if let Some(entry) = arena.entries().iter().find(|e| find(&e.name).is_none()) {
+                return Err(missing(&entry.name));
+            }
+            self.write(arena, vector, &find)?;
         }
-        self.write(&self.parameters, "parameters", &find)?;
         for s in &STATISTICS {
             let find = |norm: &str| find(&s.parameter(norm));
             if let Some(entry) = self.norms.entries().iter().find(|e| find(&e.name).is_none()) {
@@ -38,27 +59,43 @@ impl Trainer {
             }
             self.write(&self.norms, s.running, &find)?;
         }
+        if self.average.is_some() {
+            // An average begins with the current values.
+            for (average, current) in AVERAGES {
+                let arena = self.averaged(average);
+                for ((to, _), (from, _)) in arena.buffers(average).zip(arena.buffers(current)) {
+                    let values = self.pipeline.store().read(&from)?;
+                    self.pipeline.store().write(&to, &values)?;
+                }
+            }
+        }
         Ok(())
     }
 
-    /// Returns the state of the optimizer, by `STATE.PARAMETER`.
+    /// Returns the layout of a vector of averages.
+    fn averaged(&self, average: &str) -> &ParameterArena {
+        if average == AVERAGES[0].0 { &self.parameters } else { &self.norms }
+    }
+
+    /// Returns the state of the optimizer, by `STATE.PARAMETER`, and the averages if there are any:
+    /// `average.PARAMETER`, `average_mean.NORM` and `average_variance.NORM`.
     ///
     /// # Errors
     /// Returns an error if the device fails.
     pub fn optimizer_state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut all = BTreeMap::new();
-        for state in self.options.optimizer.states() {
-            all.extend(
-                self.read(&self.parameters, state)?
-                    .into_iter()
-                    .map(|(name, t)| (format!("{state}.{name}"), t)),
-            );
+        let states = self.options.optimizer.states().iter().map(|&state| (state, &self.parameters));
+        let averages = AVERAGES.map(|(average, _)| (average, self.averaged(average)));
+        let averages = averages.into_iter().filter(|_| self.average.is_some());
+        for (vector, arena) in states.chain(averages) {
+            let tensors = self.read(arena, vector)?;
+            all.extend(tensors.into_iter().map(|(name, t)| (format!("{vector}.{name}"), t)));
         }
         Ok(all)
     }
 
     /// Restores the state that [`Trainer::weights`] and [`Trainer::optimizer_state`] returned after
-    /// `step` steps.
+    /// `step` steps. Averages that it does not have begin with the weights.
     ///
     /// # Errors
     /// Returns an error if a tensor is missing or has a different shape, or the device fails.
@@ -74,11 +111,28 @@ impl Trainer {
             if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none())
             {
                 return Err(error!(Weights, "`{vector}.{}` is missing", entry.name)
-                    .advice("the optimizer of the checkpoint may be a different one"));
+                    .advice("`optimizer` or `freeze` of the checkpoint may be different ones"));
             }
             self.write(&self.parameters, vector, &find)?;
         }
+        let is_average = |name: &String| name.starts_with(AVERAGES[0].0);
+        if self.average.is_some() && state.keys().any(is_average) {
+            self.restore_averages(state)?;
+        }
         self.step = step;
+        Ok(())
+    }
+
+    fn restore_averages(&self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (average, _) in AVERAGES {
+            let arena = self.averaged(average);
+            let find = |name: &str| state.get(&format!("{average}.{name}"));
+            if let Some(entry) = arena.entries().iter().find(|e| find(&e.name).is_none()) {
+                return Err(error!(Weights, "`{average}.{}` is missing", entry.name)
+                    .advice("`freeze` of the checkpoint may be a different one"));
+            }
+            self.write(arena, average, &find)?;
+        }
         Ok(())
     }
 

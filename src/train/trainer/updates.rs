@@ -8,6 +8,7 @@ use crate::ops::GradientScale;
 use crate::pipeline::Pipeline;
 use crate::tensor::{Shape, Tensor};
 use crate::train::arena::ParameterArena;
+use crate::train::average;
 use crate::train::options::TrainOptions;
 use crate::train::step_layout::{StepLayout, group_inputs, norm_tables};
 use crate::train::update;
@@ -88,6 +89,36 @@ impl AccumulationRunner {
     pub(super) fn run(&self, is_first: bool) -> Result<()> {
         let keep = vector(vec![if is_first { 0.0 } else { 1.0 }, 0.0, 0.0, 0.0]);
         run(&self.runner, &[(self.keep, &keep)]).map(drop)
+    }
+}
+
+/// The update of the averages of parameters and running statistics.
+pub(super) struct AverageRunner {
+    runner: Runner,
+    groups: Vec<(InputId, Tensor)>,
+    table: InputId,
+    decay: f64,
+}
+
+impl AverageRunner {
+    /// Prepares the update; `decay` is that after the warm-up.
+    pub(super) fn new(pipeline: &Pipeline, layout: &StepLayout, decay: f64) -> Result<Self> {
+        let update = update::average(&layout.parameters, &layout.norms)?;
+        let arenas = [&layout.parameters, &layout.norms];
+        let groups = update.groups.into_iter().zip(arenas);
+        let groups =
+            groups.flat_map(|(ids, arena)| ids.into_iter().zip(group_inputs(arena, |_| 0)));
+        let groups = groups.collect();
+        Ok(Self { runner: pipeline.runner(update.graph)?, groups, table: update.table, decay })
+    }
+
+    /// Moves the averages toward the current values, after `step` steps.
+    pub(super) fn run(&self, step: u64) -> Result<()> {
+        let rate = (1.0 - average::decay(self.decay, step)) as f32;
+        let table = vector(vec![rate, 1.0, 0.0, 0.0]);
+        let mut inputs: Vec<_> = self.groups.iter().map(|(id, tensor)| (*id, tensor)).collect();
+        inputs.push((self.table, &table));
+        run(&self.runner, &inputs).map(drop)
     }
 }
 
