@@ -118,7 +118,7 @@ fn photos(step: usize) -> Vec<(PathBuf, Truth)> {
     let crops = data.join("data/voc-crops513");
     pairs.extend(list_directories(crops.join("images"), crops.join("masks")).unwrap());
     let read = |pair: data::Pair| {
-        let mask = LabelMap::read(&pair.mask, Some(&ClassTable::voc())).unwrap();
+        let mask = LabelMap::read(pair.mask.path(), Some(&ClassTable::voc())).unwrap();
         let kept = mask.labels.iter().filter(|&&l| KEPT.contains(&l.into())).count();
         (100 * kept > mask.labels.len()).then(|| (pair.image, Truth::new(&mask)))
     };
