@@ -213,7 +213,7 @@ mod tests {
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..9 {
             let lower = format!("*a{}", n - 1);
-            laughs += &format!("a{n}: &a{n} [{}]\n", vec![lower.as_str(); 10].join(", "));
+            laughs += &format!("a{n}: &a{n} [{}]\n", [lower.as_str(); 10].join(", "));
         }
         laughs += "names: *a8\n";
         assert!(parse(&laughs).is_err());

@@ -161,7 +161,7 @@ mod tests {
             (ClassTable::voc(), 0.06),
             (ClassTable::cityscapes(), 0.06),
             (ClassTable::for_classes(150), 0.01),
-            (ClassTable::generic(12), 0.1),
+            (ClassTable::generic(12), 0.09),
         ] {
             let vivid = table.vivid();
             let (found, classes) = least(&vivid, vivid.background());

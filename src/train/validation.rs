@@ -34,6 +34,7 @@ impl ValidationMemory {
     /// # Errors
     /// Returns an error that names the file if a header cannot be read, or an error if the image is
     /// too small for the network.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn new(
         device: &Device,
         initial: &InitialModel,

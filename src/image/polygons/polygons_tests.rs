@@ -192,6 +192,9 @@ fn shapes_have_the_corners_that_one_expects() {
     }
 }
 
+/// Whether a pixel (x, y) belongs to a shape.
+type Inside<'a> = &'a dyn Fn(usize, usize) -> bool;
+
 /// A ring one pixel wide, a comb with thin teeth, a spiral and holes behind thin walls: simplifying
 /// each ring alone would let them cross.
 #[test]
@@ -199,7 +202,7 @@ fn thin_shapes_do_not_cross_themselves() {
     let size = 61usize;
     let (middle, side) = (30.0, size as f64);
     let distance = |x: usize, y: usize| (x as f64 - middle).hypot(y as f64 - middle);
-    let shapes: [(&str, &dyn Fn(usize, usize) -> bool); 5] = [
+    let shapes: [(&str, Inside); 5] = [
         ("ring", &|x, y| (24.0..25.2).contains(&distance(x, y))),
         ("comb", &|x, y| y > 50 || x % 2 == 0 && (y as f64) > 50.0 * (x as f64 / side)),
         ("spiral", &|x, y| {
