@@ -4,7 +4,8 @@
 use super::{Finding, Problem, Severity, mask};
 use crate::data::Pair;
 use crate::error::{Error, Result, error};
-use crate::image::{ClassTable, dimensions};
+use crate::geometry::Size;
+use crate::image::{ClassTable, decode, dimensions, upright_dimensions};
 use crate::text;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -62,17 +63,14 @@ fn check(pair: &Pair, table: &ClassTable) -> Checked {
     if labels == [0, 255] && table.len() == 2 && !table.ignored_values().contains(&255) {
         faults.push(Finding::fault(Problem::ZeroAnd255, pair.mask.path(), ""));
     }
-    match (dimensions(&pair.image), &mask) {
-        (Err(e), _) => {
+    match image_of(pair, mask.as_ref().map(|mask| mask.size)) {
+        Err(e) => {
             let detail = mask::cause_of(&e, &pair.image);
             faults.push(Finding::fault(Problem::Unreadable, &pair.image, detail));
         }
-        // The header does not tell whether the image is rotated when it is read.
-        (Ok(size), Some(mask)) if ![size, size.transposed()].contains(&mask.size) => {
-            let detail = format!("{} pixels, but the image has {size}", mask.size);
-            faults.push(Finding::fault(Problem::SizeDiffers, pair.mask.path(), detail));
+        Ok(image) => {
+            faults.extend(mask.as_ref().and_then(|mask| mask.other_size(pair, image)));
         }
-        _ => {}
     }
     faults.retain(|finding| finding.severity == Severity::Fault);
     // Image and mask can have the same one.
@@ -80,6 +78,15 @@ fn check(pair: &Pair, table: &ClassTable) -> Checked {
     faults.dedup_by_key(|finding| finding.problem);
     let has_foreground = labels.iter().any(|&l| l > 0 && usize::from(l) < table.len());
     Checked { faults, has_foreground }
+}
+
+/// Returns the size of a pair's image, and whether its EXIF orientation turned it. Reads more than
+/// headers only where the mask fits the image turned otherwise: some files tell at their end.
+fn image_of(pair: &Pair, mask: Option<Size>) -> Result<(Size, bool)> {
+    let (stored, upright) = (dimensions(&pair.image)?, upright_dimensions(&pair.image)?);
+    let is_turned = |mask| mask != upright && [stored, stored.transposed()].contains(&mask);
+    let size = if mask.is_some_and(is_turned) { decode(&pair.image)?.size() } else { upright };
+    Ok((size, size != stored))
 }
 
 fn refusal(split: &str, problem: Problem, findings: &[&Finding], checked: usize) -> Error {
@@ -174,6 +181,31 @@ mod tests {
             let checked = check_before_training("training", &pairs, &table);
             assert_eq!(checked.is_err(), refused, "{masks:?}: {checked:?}");
         }
+    }
+
+    /// Nothing noticed it before the first step, since headers alone do not tell.
+    #[test]
+    fn a_mask_of_a_photo_before_it_was_turned_upright_is_refused_with_the_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let table = ClassTable::parse(TABLE).unwrap();
+        let mut pairs = pairs(directory.path(), &[GOOD]);
+        let path = directory.path().join("photo.jpg");
+        image::RgbImage::new(12, 8).save(&path).unwrap();
+        let plain = std::fs::read(&path).unwrap();
+        // A quarter turn.
+        let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        let turned = [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat();
+        std::fs::write(&path, turned).unwrap();
+        pairs[0].image = path;
+        let error = check_before_training("training", &pairs, &table).unwrap_err().to_string();
+        assert!(error.contains("before its EXIF orientation turned it to 8x12"), "{error}");
+        let upright = directory.path().join("upright.png");
+        image::GrayImage::from_fn(8, 12, |_, y| image::Luma([u8::from(y > 3)]))
+            .save(&upright)
+            .unwrap();
+        pairs[0].mask = upright.into();
+        check_before_training("training", &pairs, &table).unwrap();
     }
 
     #[test]

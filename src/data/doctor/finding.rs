@@ -98,7 +98,7 @@ impl Problem {
         match self {
             Problem::Unreadable => "copy or export the files again, or remove them",
             Problem::SizeDiffers => {
-                "check whether one of them was rotated or resized; resize masks with nearest-neighbor interpolation only"
+                "check whether one of them was rotated or resized: turn masks like their images, and resize them with nearest-neighbor interpolation only"
             }
             Problem::NoMask => {
                 "add the mask, or remove the image; masks are PNG, TIFF, BMP, GIF or .npy files with the image's name"

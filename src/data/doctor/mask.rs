@@ -28,6 +28,27 @@ pub(super) struct Mask {
     pub(super) counts: BTreeMap<u16, u64>,
 }
 
+impl Mask {
+    /// Returns a finding if the mask does not have the size of its image, given with whether its
+    /// EXIF orientation turned it.
+    pub(super) fn other_size(
+        &self,
+        pair: &Pair,
+        (image, is_turned): (Size, bool),
+    ) -> Option<Finding> {
+        if self.size == image {
+            return None;
+        }
+        let detail = if is_turned && self.size == image.transposed() {
+            let mask = self.size;
+            format!("{mask} pixels, as the image before its EXIF orientation turned it to {image}")
+        } else {
+            format!("{} pixels, but the image has {image}", self.size)
+        };
+        Some(Finding::fault(Problem::SizeDiffers, pair.mask.path(), detail))
+    }
+}
+
 /// Reads a pair's mask and adds its problems to `findings`. Returns `None` if it cannot be read as
 /// classes. `table` has the classes and ignored values, if they are known.
 pub(super) fn check(

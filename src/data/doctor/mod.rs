@@ -364,12 +364,10 @@ fn check_pair(pair: &Pair, table: Option<&ClassTable>) -> CheckedPair {
     }
     let Some(mask) = mask::check(pair, table, &mut checked.findings) else { return checked };
     checked.by_color = mask.by_color;
-    match checked.size {
-        Some(size) if size != mask.size => {
-            let detail = format!("{} pixels, but the image has {size}", mask.size);
-            checked.findings.push(Finding::fault(Problem::SizeDiffers, pair.mask.path(), detail));
-        }
-        _ => checked.counts = Some(mask.counts),
+    let is_turned = checked.findings.iter().any(|finding| finding.problem == Problem::Rotated);
+    match checked.size.and_then(|size| mask.other_size(pair, (size, is_turned))) {
+        Some(finding) => checked.findings.push(finding),
+        None => checked.counts = Some(mask.counts),
     }
     checked
 }
