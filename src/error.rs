@@ -1,6 +1,8 @@
 //! The error type of the crate: a kind that programs can match, and a message with an address.
 
-use crate::text::{self, excerpt, printable, printable_lines, truncate};
+#[cfg(feature = "training")]
+use crate::text::excerpt;
+use crate::text::{self, detail_line, printable, printable_lines, truncate};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
@@ -103,10 +105,10 @@ impl Error {
     }
 
     /// Adds lines below the message, such as an excerpt of the offending file. Each line is
-    /// truncated to 80 characters.
+    /// truncated to 240 characters: a path and what is wrong there.
     #[must_use]
     pub fn detail(mut self, lines: impl AsRef<str>) -> Self {
-        self.0.detail.extend(lines.as_ref().trim_end().split('\n').map(excerpt));
+        self.0.detail.extend(lines.as_ref().trim_end().split('\n').map(detail_line));
         self
     }
 
@@ -214,7 +216,7 @@ pub(crate) fn toml_error(kind: ErrorKind, what: &str, text: &str, e: &toml::de::
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[start..].lines().next().unwrap_or_default();
     Error::new(kind, format!("{what}: line {number}: {message}"))
-        .detail(format!("{number} | {line}"))
+        .detail(format!("{number} | {}", excerpt(line)))
 }
 
 #[cfg(test)]
@@ -252,8 +254,8 @@ mod tests {
     #[test]
     fn lines_that_were_meant_stay_lines_in_an_error_and_around_it() {
         let inner = error!(Config, "invalid recipe")
-            .detail(format!("1 | {}\n  | ^{HOSTILE}", "x".repeat(100)));
-        let x = "x".repeat(76);
+            .detail(format!("1 | {}\n  | ^{HOSTILE}", "x".repeat(300)));
+        let x = "x".repeat(236);
         let expected = format!("invalid recipe\n  1 | {x}...\n    | ^a\u{fffd}[2J\u{fffd}");
         assert!(inner.to_string().starts_with(&expected), "{inner}");
         let outer = error!(Data, "failed").source(inner);

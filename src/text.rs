@@ -73,6 +73,12 @@ pub(crate) fn excerpt(line: &str) -> String {
     printable(&truncate(line, MAX_EXCERPT_CHARS).replace('\t', " ")).into_owned()
 }
 
+/// Truncates a line below an error's message, which has a path and what is wrong there.
+pub(crate) fn detail_line(line: &str) -> String {
+    const MAX_CHARS: usize = 240;
+    printable(&truncate(line, MAX_CHARS).replace('\t', " ")).into_owned()
+}
+
 /// Returns a class name for tables and legends, truncated so that an absurdly long name does not
 /// push the other columns out of view.
 pub(crate) fn class_name(name: &str) -> String {

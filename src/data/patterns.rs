@@ -85,6 +85,16 @@ impl Layout for Patterns {
         let of_masks: HashSet<&PathBuf> = mask_files.iter().collect();
         let mut image_files = files(&image_pattern)?;
         image_files.retain(|path| !of_masks.contains(path));
+        if image_files.is_empty() {
+            let (images, masks) = (excerpt(&image_pattern), excerpt(&mask_pattern));
+            return Err(error!(
+                Data,
+                "all images of `{images}` match the pattern `{masks}` of masks too"
+            )
+            .advice(
+                "end the pattern of the masks with what only they have, such as '*-labels.png'",
+            ));
+        }
         let images = by_name(&image_pattern, image_files, &mut mismatches);
         let masks = by_name(&mask_pattern, mask_files, &mut mismatches);
         let masks = without_suffixes(masks, &images);
@@ -287,6 +297,7 @@ mod tests {
         for (images, masks, part) in [
             ("a/*.png", "b/*.png", "no file matches the pattern `"),
             ("a/*.jpg", "b/*.png", "images are `x`, masks `y`"),
+            ("b/*.png", "*/*.png", "match the pattern `"),
         ] {
             let error = pairs(root.path(), images, masks, None).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

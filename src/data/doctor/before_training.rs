@@ -199,7 +199,7 @@ mod tests {
         std::fs::write(&path, turned).unwrap();
         pairs[0].image = path;
         let error = check_before_training("training", &pairs, &table).unwrap_err().to_string();
-        assert!(error.contains("before its EXIF orientation turned it to 8x12"), "{error}");
+        assert!(error.contains("but the EXIF orientation turns the image to 8x12"), "{error}");
         let upright = directory.path().join("upright.png");
         image::GrayImage::from_fn(8, 12, |_, y| image::Luma([u8::from(y > 3)]))
             .save(&upright)

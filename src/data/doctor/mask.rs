@@ -41,7 +41,7 @@ impl Mask {
         }
         let detail = if is_turned && self.size == image.transposed() {
             let mask = self.size;
-            format!("{mask} pixels, as the image before its EXIF orientation turned it to {image}")
+            format!("{mask} pixels, but the EXIF orientation turns the image to {image}")
         } else {
             format!("{} pixels, but the image has {image}", self.size)
         };

@@ -1,5 +1,6 @@
 //! Mask files: PNG, TIFF, BMP and GIF images and NumPy arrays whose values are class numbers.
 
+mod bmp;
 mod npy;
 mod png;
 mod tiff;
@@ -12,11 +13,10 @@ use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::open_regular;
 use crate::geometry::Size;
 use crate::memory;
-use image::codecs::bmp::BmpDecoder;
-use image::{ImageDecoder, ImageFormat};
+use image::ImageFormat;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Cursor, Read, Seek};
+use std::io::{Read, Seek};
 use std::path::Path;
 
 /// Extensions of mask files. They keep values as they are; JPEG and most others change them at
@@ -117,7 +117,7 @@ fn stored(path: &Path, has_table: bool) -> Result<Stored> {
             refuse_damaged(&probe::probe(&bytes, "")?)?;
             match format {
                 ImageFormat::Tiff => tiff::read(bytes, has_table),
-                ImageFormat::Bmp => bmp(&bytes, has_table),
+                ImageFormat::Bmp => bmp::read(&bytes, has_table),
                 _ => gif(&bytes),
             }
         }
@@ -192,27 +192,6 @@ fn label_of_float(value: f64) -> Result<u16> {
         ));
     }
     label(value as i64)
-}
-
-/// Reads a BMP file: the indices of one with a palette, else the colors.
-fn bmp(bytes: &[u8], has_table: bool) -> Result<Stored> {
-    let damaged = |e| Error::new(ErrorKind::Image, "could not decode the mask as BMP").source(e);
-    let mut decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
-    let palette = decoder.get_palette().map(<[_]>::to_vec);
-    let (width, height) = decoder.dimensions();
-    let size = check_size(width.into(), height.into())?;
-    match palette {
-        Some(_) => decoder.set_indexed_color(true),
-        None => check_table("color", has_table)?,
-    }
-    let channels = usize::from(decoder.color_type().bytes_per_pixel());
-    let mut bytes = memory::zeros(size.pixels() * channels)?;
-    decoder.read_image(&mut bytes).map_err(damaged)?;
-    let data = match palette {
-        Some(palette) => Data::Indices { values: widened(&bytes)?, palette },
-        None => Data::Colors { bytes, channels },
-    };
-    Ok(Stored { size, data })
 }
 
 /// Reads the indices of a GIF file.

@@ -1,6 +1,7 @@
 use super::*;
 use ::tiff::encoder::{TiffEncoder, colortype};
 use std::fs;
+use std::io::Cursor;
 use std::path::PathBuf;
 
 fn write_png(
@@ -301,5 +302,57 @@ fn lossy_formats_are_refused_by_name() {
         fs::write(&path, bytes).unwrap();
         let error = LabelMap::read(&path, None).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
+    }
+}
+
+/// A BMP of 3 x 2 pixels with a palette of black, red and green, whose rows are given from below.
+fn palette_bmp(bits: u8, compression: u8, data: &[u8]) -> Vec<u8> {
+    let header = [40, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, bits, 0, compression, 0, 0, 0];
+    let rest = [
+        data.len() as u8,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        3 - u8::from(bits == 1),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let colors = [[0, 0, 0, 0], [0, 0, 255, 0], [0, 255, 0, 0]].concat();
+    let colors = &colors[..4 * (3 - usize::from(bits == 1))];
+    let start = 14 + header.len() + rest.len() + colors.len();
+    let file = [b'B', b'M', (start + data.len()) as u8, 0, 0, 0, 0, 0, 0, 0, start as u8, 0, 0, 0];
+    [&file[..], &header, &rest, colors, data].concat()
+}
+
+/// The decoder panicked where it was asked for indices of less than a byte, or compressed ones.
+#[test]
+fn bmp_files_of_few_bits_and_compressed_ones_are_read() {
+    for (bits, compression, data, labels) in [
+        (1, 0, vec![0b0110_0000, 0, 0, 0, 0b1010_0000, 0, 0, 0], [1, 0, 1, 0, 1, 1]),
+        (4, 0, vec![0x01, 0x20, 0, 0, 0x21, 0x00, 0, 0], [2, 1, 0, 0, 1, 2]),
+        (8, 0, vec![0, 1, 2, 0, 2, 1, 0, 0], [2, 1, 0, 0, 1, 2]),
+        (8, 1, vec![2, 1, 1, 2, 0, 0, 3, 0, 0, 1], [0, 0, 0, 1, 1, 2]),
+    ] {
+        let (_directory, path) = file("mask.bmp", &palette_bmp(bits, compression, &data));
+        let map = LabelMap::read(&path, None).unwrap_or_else(|e| panic!("{bits} bits: {e}"));
+        assert_eq!(map.labels, labels, "{bits} bits, compression {compression}");
+    }
+    for end in 0..palette_bmp(8, 1, &[2, 1, 1, 2, 0, 0, 3, 0, 0, 1]).len() {
+        let whole = palette_bmp(8, 1, &[2, 1, 1, 2, 0, 0, 3, 0, 0, 1]);
+        let (_directory, path) = file("mask.bmp", &whole[..end]);
+        drop(LabelMap::read(&path, None));
     }
 }
