@@ -6,7 +6,7 @@ use super::pairing::IMAGES;
 use super::{DataSource, Listing, Pair, open_with_classes, splits};
 use crate::error::{Error, Result, error};
 use crate::files::{NewDirectory, json_path, refuse_special};
-use crate::image::{ClassTable, IgnoredLabel, voc_color};
+use crate::image::{ClassTable, IgnoredLabel, LabelMap, voc_color};
 use crate::text;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -186,11 +186,28 @@ impl Conversion {
         }
         refuse_special(&pair.image, "an image")?;
         let (_, map) = pair.load(Some(&self.table))?;
+        self.check_labels(&map).map_err(|e| e.file(pair.mask.path()))?;
         map.write(masks.join(format!("{name}.png")), &self.table)?;
         let target = images.join(format!("{name}.{extension}"));
         let copied = if link { linked(&pair.image, &target) } else { copied(&pair.image, &target) };
         copied.map_err(|e| Error::io(&pair.image, "could not be copied", e))?;
         Ok(map.labels.contains(&255))
+    }
+
+    /// Refuses labels that the written data set would not define.
+    fn check_labels(&self, map: &LabelMap) -> Result<()> {
+        let ignored = self.table.ignored_values();
+        let is_defined = |label: u16| {
+            usize::from(label) < self.table.len() || label == 255 || ignored.contains(&label.into())
+        };
+        match map.labels.iter().find(|&&label| !is_defined(label)) {
+            Some(label) => {
+                let classes = text::count(self.table.len(), "class");
+                Err(error!(Data, "the mask has the value {label}, but the data set has {classes}")
+                    .advice("`atrous doctor` lists all masks with such values; --class-table FILE names more classes"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Returns the table as `classes.txt` can state it, and notes about what was changed. 255 is
