@@ -185,3 +185,23 @@ fn convert_data_writes_splits_and_reports_them_and_refuses_to_replace_anything()
     let left: Vec<_> = fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing is half-written: {left:?}");
 }
+
+/// They were written as they were, and training on them failed later.
+#[test]
+fn labels_that_are_no_class_are_not_converted() {
+    let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (directory, value) in [("images", 9), ("masks", 2)] {
+        fs::create_dir(root.path().join(directory)).unwrap();
+        let image = image::GrayImage::from_pixel(4, 4, image::Luma([value]));
+        image.save(root.path().join(directory).join("a.png")).unwrap();
+    }
+    let output = other.path().join("out");
+    for (classes, is_converted) in [("0 a\n1 b\n", false), ("0 a\n1 b\n2 c\n", true)] {
+        fs::write(root.path().join("classes.txt"), classes).unwrap();
+        let conversion = Conversion::new(root.path(), &[], None).unwrap();
+        match conversion.write(&output, false, &AtomicBool::new(false), || ()) {
+            Ok(_) => assert!(is_converted && output.is_dir()),
+            Err(e) => assert!(!is_converted && e.to_string().contains("the value 2"), "{e}"),
+        }
+    }
+}
