@@ -43,8 +43,8 @@ impl DataArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct PatternArgs {
     /// Images of a data set in another layout: a pattern with `*`, `**` for any directories, and
-    /// `{split}` for the names of splits. Image and mask have the same name, which is what the
-    /// wildcards stand for: 'scans/*/photo.jpg' with 'scans/*/labels.png'
+    /// `{split}` for the names of splits. Image and mask have the same name, the text that the
+    /// wildcards match: 'scans/*/photo.jpg' with 'scans/*/labels.png'
     #[arg(long, value_name = "PATTERN", requires = "masks", conflicts_with = "data")]
     images: Option<String>,
 

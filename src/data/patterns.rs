@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-/// What stands for the name of a split.
+/// The placeholder for the name of a split.
 const SPLIT: &str = "{split}";
 
 /// Where images and masks are: paths with the wildcards `*`, `?`, `[...]`, and `**` for any number
-/// of directories. What the wildcards stand for is the name of an image, and its mask has the same
-/// one, or the same with a suffix such as `_mask`. `{split}` stands for the name of a split.
+/// of directories. The text that the wildcards match is the name of an image, and its mask has the
+/// same one, or the same with a suffix such as `_mask`. `{split}` matches the name of a split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Patterns {
@@ -127,7 +127,7 @@ fn no_pairs(
     };
     let (of_images, of_masks) = (first(images), first(masks));
     error!(Data, "no image and mask have the same name: images are {of_images}, masks {of_masks}")
-        .advice("a name is what the wildcards of a pattern stand for: end the pattern of the masks with what only they have, such as '*-labels.png'")
+        .advice("a name is the text that the wildcards match: end the pattern of the masks with what only they have, such as '*-labels.png'")
 }
 
 /// Returns the part of a pattern before its first wildcard, and that after its last.
@@ -143,7 +143,7 @@ fn literal_directory(pattern: &str) -> PathBuf {
     literal_ends(pattern).0.rsplit_once('/').map_or_else(PathBuf::new, parent)
 }
 
-/// Returns files by what the wildcards of their pattern stand for.
+/// Returns files by the text that the wildcards of their pattern match.
 fn by_name(
     pattern: &str,
     files: Vec<PathBuf>,
@@ -179,7 +179,7 @@ fn name_of(file: &Path, start: &str, end: &str) -> String {
     }
 }
 
-/// Returns the names that `{split}` stands for in the paths that match a pattern.
+/// Returns the names that `{split}` matches in the paths that match a pattern.
 fn splits_of(pattern: &str) -> Result<BTreeSet<String>> {
     let path = Path::new(pattern);
     let component = |c: Component| c.as_os_str().to_str().unwrap_or_default().to_owned();

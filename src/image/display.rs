@@ -7,14 +7,14 @@ use std::sync::LazyLock;
 const LIGHT: f64 = 0.6;
 /// Least chroma of a color over an image: gray looks like the image itself.
 const SATURATED: f64 = 0.1;
-/// Distance in OKLab from which two colors are easily told apart.
+/// Distance in OKLab from which two colors are easy to distinguish.
 const APART: f64 = 0.1;
-/// Farthest color that still stands for a name, by its distance to that of the name.
+/// Largest distance of a shade from the color that a name suggests.
 const SHADE: f64 = 0.16;
 /// Classes whose colors are chosen; further ones have colors of an endless sequence.
 const CHOSEN: usize = 256;
 
-/// What names stand for, and in which color. Singular words.
+/// Words of class names, in the singular, and the colors that they suggest.
 const NAMED: &[(&[&str], [u8; 3])] = &[
     (&["sky"], [124, 200, 255]),
     (&["water", "sea", "river", "lake", "pool", "ocean"], [47, 155, 255]),
@@ -111,7 +111,7 @@ fn apart(color: Display, taken: &[Display]) -> f64 {
     distances.fold(f64::INFINITY, f64::min)
 }
 
-/// Returns the color that a name stands for.
+/// Returns the color that a name suggests.
 fn named(name: &str) -> Option<Display> {
     let name = name.to_lowercase();
     // The last word says what it is: a tree house is a house.

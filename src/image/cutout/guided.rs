@@ -92,7 +92,7 @@ impl GuidedFilter {
         Ok(means)
     }
 
-    /// Returns the bytes that [`GuidedFilter::coefficients`] allocates for so many rows.
+    /// Returns the bytes that [`GuidedFilter::coefficients`] allocates for this number of rows.
     pub(super) fn bytes(&self, rows: usize) -> usize {
         let (read, fitted) = (rows + 4 * self.radius, rows + 2 * self.radius);
         let row = read * size_of::<Cell>() + fitted * size_of::<[i32; 5]>();
